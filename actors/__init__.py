@@ -1,6 +1,8 @@
 """What an author declares with: actors, messages, mailboxes, supervision, graphs, the language-model protocol.
 
-Values, protocols and pure checks: importing this opens nothing and starts nothing. ``runtime`` runs it.
+Values, protocols and pure checks: importing this opens nothing and starts nothing. ``runtime`` runs it. Begin at ``actor.py``
+(what an actor is), ``supervision.py`` and ``restarts.py`` (children, restart types, delays), ``errors.py`` (the tree of all
+errors); graphs are in ``graphs``.
 """
 
 from actors.actor import Actor as Actor

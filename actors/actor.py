@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypedDict, TypeV
 
 import attrs
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restarts import Redelivery, RestartType
 from actors.typevars import M
@@ -89,7 +89,7 @@ class ActorStatistics:
 
 def _is_failure(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, Exception):
-        raise refuse(owner, attribute.name, value, "an Exception")
+        raise rejected(owner, attribute.name, value, "an Exception")
 
 
 @final

@@ -22,7 +22,7 @@ _WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupe
 """What authors call the objects whose methods are most often not awaited, by the name of the class."""
 
 
-def refuse(owner: object, field: str, got: object, expected: str, fix: str | None = None) -> DeclarationError:
+def rejected(owner: object, field: str, got: object, expected: str, fix: str | None = None) -> DeclarationError:
     """The error for one field of a declaration, in the project's one wording; an `owner` that is a text names the call."""
     name = owner if isinstance(owner, str) else owner.__name__ if isinstance(owner, type) else type(owner).__name__
     line = f"pass {expected} as {field!r}." if fix is None else fix
@@ -39,7 +39,7 @@ def check_count(
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
     if not (fits or (unbounded and value == math.inf) or (optional and value is None)):
         also = f"{' or math.inf' if unbounded else ''}{' or None' if optional else ''}"
-        raise refuse(owner, name, value, f"a whole number >= {least}{also}")
+        raise rejected(owner, name, value, f"a whole number >= {least}{also}")
 
 
 def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: bool = False) -> Validator:
@@ -50,7 +50,7 @@ def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: boo
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value > above
         if not fits or (finite and math.isinf(value)):  # type: ignore[arg-type]  # a number if it fits
-            raise refuse(owner, attribute.name, value, expected)
+            raise rejected(owner, attribute.name, value, expected)
 
     return check
 
@@ -72,8 +72,8 @@ def is_a(*kinds: type) -> Validator:
         if not isinstance(value, kinds):
             likely = next((line for kind in kinds if (line := _likely(value, kind)) is not None), None)
             if likely is None:
-                raise refuse(owner, attribute.name, value, expected)
-            raise refuse(owner, attribute.name, value, expected, f"{attribute.name}={likely}.")
+                raise rejected(owner, attribute.name, value, expected)
+            raise rejected(owner, attribute.name, value, expected, f"{attribute.name}={likely}.")
 
     return check
 
@@ -86,7 +86,7 @@ def is_place_name(value: object) -> bool:
 def is_place(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """DeclarationError unless `value` can name a place, or is None."""
     if value is not None and not is_place_name(value):
-        raise refuse(owner, attribute.name, value, "the name of one of the runtime's places, or None")
+        raise rejected(owner, attribute.name, value, "the name of one of the runtime's places, or None")
 
 
 def _likely(value: object, kind: type) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, cast, final
 
 import attrs
 
-from actors.argument_checks import is_a, is_count, is_number, refuse
+from actors.argument_checks import is_a, is_count, is_number, rejected
 from actors.declared_fields import remembers_what_is_written, unwritten
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
@@ -120,7 +120,7 @@ def _chooses_errors(value: object) -> bool:
 
 def _is_retry_on(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not _chooses_errors(value):
-        raise refuse(owner, attribute.name, value, "an exception type, a tuple of them, or a predicate of one error")
+        raise rejected(owner, attribute.name, value, "an exception type, a tuple of them, or a predicate of one error")
 
 
 @final

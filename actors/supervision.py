@@ -14,7 +14,7 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.argument_checks import is_a, is_count, is_number, is_place, refuse
+from actors.argument_checks import is_a, is_count, is_number, is_place, rejected
 from actors.declared_fields import OF_AN_ACTOR, explains_its_fields, remembers_what_is_written, unwritten
 from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
@@ -85,7 +85,7 @@ def _maps_errors(table: object) -> bool:
 
 def _is_on_error(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not _maps_errors(value):
-        raise refuse(owner, attribute.name, value, "a mapping from exception types to Directive")
+        raise rejected(owner, attribute.name, value, "a mapping from exception types to Directive")
 
 
 @final
@@ -143,8 +143,8 @@ def _is_id(owner: object, attribute: attrs.Attribute[Any], value: object) -> Non
     if isinstance(value, str):
         return
     if callable(value):
-        raise refuse(owner, attribute.name, value, "a name first", f"{_with_id(value)}.")
-    raise refuse(owner, attribute.name, value, "a str")
+        raise rejected(owner, attribute.name, value, "a name first", f"{_with_id(value)}.")
+    raise rejected(owner, attribute.name, value, "a str")
 
 
 def _with_id(factory: object) -> str:

@@ -68,6 +68,7 @@ RULES = (
         "the word of OTP or trio: children, exit reason, restart",
     ),
     rule(r"\bkernel\b", "services"),
+    rule(r"\bverdicts?\b", "decision, restart policy"),
     rule(r"\b(legs?|tracks?)\b", "branch"),
     rule(r"(?<!of )\bcourses?\b", "routing table"),
     rule(r"\blet(s|ting)? go\b", "release, forget, drop"),
@@ -90,7 +91,7 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
         "that of the operating system or of Jupyter",
     ),
     (
-        r"runtime/evaluate/.*|runtime/cli/graph_commands\.py|docs/how-to/compare-prompts\.md|CHANGELOG\.md",
+        r"runtime/evaluate/.*|runtime/cli/graph_commands\.py|runtime/lm/predictors/files\.py|docs/examples/(django|flask)_service\.py|docs/how-to/compare-prompts\.md|CHANGELOG\.md",
         r"\b\.?verdicts?\b",
         "what a statistical comparison comes to",
     ),

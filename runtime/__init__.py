@@ -1,4 +1,8 @@
-"""What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with."""
+"""What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with.
+
+Begin at ``app.py``, which is made of the sides in ``parts``; actors at work are in ``core``, runs in ``graphs``.
+docs/design/layers.md has the rooms, and what is found where.
+"""
 
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import NodeFailed as NodeFailed
@@ -76,6 +80,7 @@ from runtime.graphs.run_events import SignalTaken as SignalTaken
 from runtime.graphs.run_events import StoreRecovered as StoreRecovered
 from runtime.graphs.run_events import StoreStalled as StoreStalled
 from runtime.graphs.run_events import ToolCalled as ToolCalled
+from runtime.graphs.run_events import ToolCallStarted as ToolCallStarted
 from runtime.graphs.run_events import ToolsChanged as ToolsChanged
 from runtime.graphs.run_record import RunStatus as RunStatus
 from runtime.graphs.run_record import Spend as Spend

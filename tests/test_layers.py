@@ -6,6 +6,7 @@ import ast
 import functools
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -114,6 +115,19 @@ PURE = (
 )
 
 PROGRAMS = ("main",)  # files that a process is started with, whichever
+
+# Names that two front doors have; the first bearer is in another room.
+NAMESAKES: Mapping[tuple[str, str], str] = {
+    ("Exchange", "runtime/testing/network.py"): "one of a network in memory; the other is one of a simulated user",
+    (
+        "Failure",
+        "runtime/testing/models/provider_script.py",
+    ): "one of a provider that a test makes fail; the other an actor's answer",
+    ("HostLost", "runtime/core/host_events.py"): "the event of the error that has the same name",
+    ("Schedule", "runtime/testing/schedules/failure.py"): "that of trio's tasks in a test; the other is one of runs",
+    ("Step", "runtime/testing/schedules/simulation.py"): "one of a task in a test; the other is one of a run",
+    ("Strategy", "runtime/testing/schedules/strategies.py"): "one of choosing schedules; the other is a supervisor's",
+}
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
 FOREIGN: Mapping[str, frozenset[str]] = {
@@ -411,6 +425,20 @@ def test_a_folder_without_a_room_and_a_room_without_a_file_are_found() -> None:
     ]
 
 
+def test_the_door_of_every_room_tells_where_to_begin() -> None:
+    """A docstring that names files of the room, all of which are there."""
+    files = source_files()
+    named = {room: _files_named(room, files) for room in {room_of(path) for path in files}}
+
+    assert [room for room, names in named.items() if not names] == []
+    assert [f"{room}: {name}" for room, names in named.items() for name in names if f"{room}/{name}" not in files] == []
+
+
+def _files_named(room: str, files: Mapping[str, str]) -> list[str]:
+    door = ast.get_docstring(ast.parse(files[f"{room}/__init__.py"])) or ""
+    return [name for name in re.findall(r"``([\w/]+\.py)``", door) if not name.startswith(("runtime/", "_"))]
+
+
 def same_names(files: Mapping[str, str]) -> list[str]:
     """The names that more than one file bears, each with its files.
 
@@ -434,6 +462,27 @@ def test_a_second_file_of_a_name_is_found() -> None:
     files = source_files() | {"runtime/serve/mailbox.py": "", "runtime/cli/mailbox.py": '"""``understudy mailbox``."""'}
 
     assert same_names(files) == ["actors/mailbox.py and runtime/core/mailbox.py and runtime/serve/mailbox.py"]
+
+
+def same_classes(files: Mapping[str, str]) -> list[str]:
+    """The names that classes of more than one file bear, each with its files; those that begin with ``_`` stay in one file."""
+    bearers: dict[str, list[str]] = {}
+    for path, source in files.items():
+        for name in re.findall(r"^class ([A-Z]\w*)", source, re.MULTILINE):
+            if (name, path) not in NAMESAKES and not (name == "Options" and path.startswith("runtime/cli/")):
+                bearers.setdefault(name, []).append(path)
+    return [f"{name}: {' and '.join(paths)}" for name, paths in bearers.items() if len(paths) > 1]
+
+
+def test_no_two_classes_bear_one_name() -> None:
+    """A repr, an error and a question on a forum show the name of a class alone."""
+    assert same_classes(source_files()) == []
+
+
+def test_a_second_class_of_a_name_is_found() -> None:
+    files = source_files() | {"runtime/serve/new.py": "class Cell:\n    pass\n"}
+
+    assert same_classes(files) == ["Cell: runtime/core/cell.py and runtime/serve/new.py"]
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -40,6 +40,7 @@ WRONG = [
     "They are told apart.",
     "The brood is doomed.",
     "The kernel of the runtime starts it.",
+    "The verdict about a child.",
     "The last leg of its way.",
     "The course of a message.",
     "It lets go of the lock.",

@@ -12,7 +12,7 @@ from actors.actor import Actor, ActorRef
 from actors.argument_checks import COROUTINE
 from actors.errors import DeclarationError, Problem
 from actors.factories import actor_class, check_factory
-from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
+from actors.graphs.annotations import NameLookup, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested, NodeDeclaration, NodeSpec
 from actors.graphs.tools import graphs_in
 from actors.words import listed, repr_of
@@ -136,7 +136,7 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
     if isinstance(annotation, str):
         raise DeclarationError(f"{call}, {role}={annotation!r}){at}: expected the class itself.\n  Fix: {role}={annotation}.")
     try:
-        shape = read(annotation, Names({}))
+        shape = read(annotation, NameLookup({}))
     except Unreadable as error:
         raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Fix: {error.fix}") from None
     wrong = [kind for kind in shape.types if not is_message_type(kind)]

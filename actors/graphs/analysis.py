@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from actors.errors import Problem
-from actors.graphs.annotations import Names, location
+from actors.graphs.annotations import NameLookup, location
 from actors.graphs.check import find_further, find_problems
 from actors.graphs.connections import Connect, looked_up
 from actors.graphs.demands import find_demand_problems, with_demands
@@ -20,7 +20,7 @@ from actors.graphs.signature import resolve
 from actors.graphs.stand_ins import read_default_fallback
 from actors.graphs.timing import find_races
 
-GraphFallback = tuple[types.FunctionType, Names]
+GraphFallback = tuple[types.FunctionType, NameLookup]
 """The fallback of a graph, and the names that its annotations may use."""
 
 

@@ -69,7 +69,7 @@ class Unreadable(Exception):
 
 @final
 @attrs.define(eq=False)
-class Names:
+class NameLookup:
     """Where the names in one function's annotations are looked up: local names first, then the function's globals."""
 
     globals: dict[str, Any]
@@ -106,13 +106,13 @@ class Names:
             ) from error
 
 
-def capture(function: types.FunctionType, frame: types.FrameType | None) -> Names:
+def capture(function: types.FunctionType, frame: types.FrameType | None) -> NameLookup:
     """Copy the local names that `function`'s annotations mention, from its closure and the frames around its definition.
 
     `frame` is the one that applies the decorator. Only names that the annotations use are copied; a frame itself is kept only
     when one of them is not defined yet, and released by :func:`release`.
     """
-    names = Names(function.__globals__)
+    names = NameLookup(function.__globals__)
     frames = list(_frames_around(function, frame))
     queue, seen = [function], {function}
     while queue:  # the function, then those that its annotations name, as dependencies, and that are as local as it is
@@ -123,7 +123,7 @@ def capture(function: types.FunctionType, frame: types.FrameType | None) -> Name
     return names
 
 
-def _capture_one(function: types.FunctionType, names: Names, frames: list[types.FrameType]) -> list[types.FunctionType]:
+def _capture_one(function: types.FunctionType, names: NameLookup, frames: list[types.FrameType]) -> list[types.FunctionType]:
     """Copy what one function's annotations mention; returns the local functions among it."""
     wanted = {name for annotation in _raw(function).values() for text in _texts(annotation) for name in _names_in(text)}
     new = wanted - names.local.keys()
@@ -141,12 +141,12 @@ def _capture_one(function: types.FunctionType, names: Names, frames: list[types.
     return [plain for plain in functions if isinstance(plain, types.FunctionType)]
 
 
-def release(names: Names) -> None:
+def release(names: NameLookup) -> None:
     """Release the frames that were kept for forward references."""
     names.pending.clear()
 
 
-def read(annotation: object, names: Names) -> Shape:
+def read(annotation: object, names: NameLookup) -> Shape:
     """Read one annotation.
 
     Raises:
@@ -169,7 +169,7 @@ def read(annotation: object, names: Names) -> Shape:
     raise _unusable(annotation)
 
 
-def split(annotation: object, names: Names) -> tuple[Any, tuple[object, ...]]:
+def split(annotation: object, names: NameLookup) -> tuple[Any, tuple[object, ...]]:
     """An annotation without the ``Annotated`` around it, evaluated, and the metadata that stood there.
 
     Raises:
@@ -214,7 +214,7 @@ def location(function: types.FunctionType) -> str:
     return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
 
 
-def _evaluated(annotation: object, names: Names) -> Any:
+def _evaluated(annotation: object, names: NameLookup) -> Any:
     while True:
         if isinstance(annotation, ForwardRef):
             annotation = annotation.__forward_arg__
@@ -235,7 +235,7 @@ def _many(annotation: object) -> Many:
     return Many.ONE
 
 
-def _read_items(annotation: Any, many: Many, names: Names) -> Shape:
+def _read_items(annotation: Any, many: Many, names: NameLookup) -> Shape:
     arguments = get_args(annotation)
     if not arguments:
         name = "list" if many is Many.LIST else "AsyncIterator"

@@ -42,7 +42,7 @@ MOST_WORK = 200_000
 
 @final
 @attrs.frozen(eq=False)
-class Sent:
+class SentValues:
     """Messages of one type on their way to one parameter, within one branch of a fan-out, or within the run."""
 
     source: str | None
@@ -55,17 +55,17 @@ class Sent:
 
 
 @final
-class Branch:
+class DeclaredBranch:
     """One branch of a fan-out, or the run itself: what is made in it, and in what order."""
 
     def __init__(
-        self, plan: Plan, level: Level, sent: Sequence[Sent], allowed: frozenset[Pair] | None, assumed: set[Pair]
+        self, plan: Plan, level: Level, sent: Sequence[SentValues], allowed: frozenset[Pair] | None, assumed: set[Pair]
     ) -> None:
         self._plan = plan
         self._level = level
         self._allowed = allowed
         self._assumed = assumed
-        self.into: dict[Receiver, list[Sent]] = {}
+        self.into: dict[Receiver, list[SentValues]] = {}
         for each in sent:
             self.into.setdefault(each.target, []).append(each)
         nodes = [name for name in plan.nodes if level in plan.nesting.levels[name]]
@@ -84,11 +84,11 @@ class Branch:
         """Nodes that work at most once in each round of the loop that they lie on."""
         self._narrow: dict[str, list[Receiver]] = {}
         """Node → the parameters without which it does not work, and for which there is at most one value."""
-        self._back: dict[int, list[Sent]] = {}
+        self._back: dict[int, list[SentValues]] = {}
         """Loop → what is sent to where it is entered."""
         self._rounds: set[Order] = set()
         """The tokens of what begins the rounds of loops: no clock decides their order."""
-        self._memo: dict[tuple[str | None, str | None] | None, dict[tuple[Sent, Sent], bool]] = {}
+        self._memo: dict[tuple[str | None, str | None] | None, dict[tuple[SentValues, SentValues], bool]] = {}
         self._work = 0
         for group in reversed(components):
             self._settle(self._in_order(group, plain), plain)
@@ -131,7 +131,7 @@ class Branch:
         every = (Receiver(name, entry.name) for entry in self._plan.nodes[name].inputs)
         return [receiver for receiver in every if receiver in self.into]
 
-    def _starting(self, name: str) -> list[Sent]:
+    def _starting(self, name: str) -> list[SentValues]:
         """What goes back to start a node again; of a join one parameter is enough, since without it it does not start."""
         choices = [
             [each for each in self.into[receiver] if self._comes_round(each)]
@@ -139,10 +139,10 @@ class Branch:
         ]
         return min(choices, key=lambda sent: len({each.source for each in sent})) if choices else []
 
-    def _forward(self, receiver: Receiver) -> list[Sent]:
+    def _forward(self, receiver: Receiver) -> list[SentValues]:
         return [each for each in self.into[receiver] if not self._comes_round(each)]
 
-    def _comes_round(self, each: Sent) -> bool:
+    def _comes_round(self, each: SentValues) -> bool:
         return each.source is not None and (each.source, each.target.node) in self._returning
 
     def _count(self, name: str) -> None:
@@ -169,7 +169,7 @@ class Branch:
                 return False
         return bool(forward) and not any(self._may_both(a, b) for a, b in _pairs(forward))
 
-    def _is_one_message(self, group: Sequence[str], back: Sequence[Sent]) -> bool:
+    def _is_one_message(self, group: Sequence[str], back: Sequence[SentValues]) -> bool:
         """Whether a loop is entered once, and one message at a time goes round it."""
         if any(each.source not in self._once for each in back):
             return False
@@ -198,7 +198,7 @@ class Branch:
 
     # --- orders -----------------------------------------------------------------------------------------------------------
 
-    def _order_along(self, each: Sent) -> Order:
+    def _order_along(self, each: SentValues) -> Order:
         """In what order the messages of `each` are made."""
         if each.source is None:
             return ONE
@@ -274,7 +274,7 @@ class Branch:
         )
         return ORDERED if is_settled else arrival
 
-    def _must_make(self, source: str | None, sent: Sequence[Sent]) -> bool:
+    def _must_make(self, source: str | None, sent: Sequence[SentValues]) -> bool:
         """Whether a node makes exactly one message of those in `sent` each time that it works."""
         spec = self._plan.nodes[source or ""]
         if all(each.is_gathered for each in sent):
@@ -308,15 +308,15 @@ class Branch:
 
     # --- what may happen in one round ---------------------------------------------------------------------------------------
 
-    def _may_both(self, a: Sent, b: Sent) -> bool:
+    def _may_both(self, a: SentValues, b: SentValues) -> bool:
         """Whether messages of both may be made."""
         return self._may(a, b, None)
 
-    def _are_side_by_side(self, a: Sent, b: Sent) -> bool:
+    def _are_side_by_side(self, a: SentValues, b: SentValues) -> bool:
         """The same, neither of them on the way to the other."""
         return self._may(a, b, (a.source, b.source))
 
-    def _may(self, a: Sent, b: Sent, apart: tuple[str | None, str | None] | None) -> bool:
+    def _may(self, a: SentValues, b: SentValues, apart: tuple[str | None, str | None] | None) -> bool:
         """Follow both back to where their ways part: together if one message goes to both.
 
         A node that joins works only if all that it needs has come; so it is enough that one of these cannot have. What is not
@@ -339,7 +339,7 @@ class Branch:
                 stack.pop()
         return memo[a, b]
 
-    def _parts(self, pair: tuple[Sent, Sent], apart: tuple[str | None, str | None] | None) -> bool | None:
+    def _parts(self, pair: tuple[SentValues, SentValues], apart: tuple[str | None, str | None] | None) -> bool | None:
         a, b = pair
         if apart is not None and (b.source == apart[0] or a.source == apart[1]):
             return False  # one leads to the other
@@ -356,16 +356,16 @@ class Branch:
 
     def _weigh(
         self,
-        pair: tuple[Sent, Sent],
-        memo: Mapping[tuple[Sent, Sent], bool],
-        stack: list[tuple[Sent, Sent]],
+        pair: tuple[SentValues, SentValues],
+        memo: Mapping[tuple[SentValues, SentValues], bool],
+        stack: list[tuple[SentValues, SentValues]],
     ) -> bool | None:
         """Go on with whichever is made later; None when more must be known first, which is then put on the stack."""
         a, b = pair
         is_first = self._rank.get(a.source, -1) > self._rank.get(b.source, -1)
         later = a.source if is_first else b.source
         for receiver in self._narrow.get(later or "", ()):
-            unknown: tuple[Sent, Sent] | None = None
+            unknown: tuple[SentValues, SentValues] | None = None
             for each in self.into[receiver]:
                 if self._comes_round(each):
                     continue
@@ -385,6 +385,6 @@ class Branch:
         return True
 
 
-def _pairs(sent: Sequence[Sent]) -> Iterator[tuple[Sent, Sent]]:
+def _pairs(sent: Sequence[SentValues]) -> Iterator[tuple[SentValues, SentValues]]:
     """Those of different sources."""
     return ((a, b) for a, b in itertools.combinations(sent, 2) if a.source != b.source)

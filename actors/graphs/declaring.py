@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import DeclarationError
-from actors.graphs.annotations import Names, how_to_make_message, is_message_type, location
+from actors.graphs.annotations import NameLookup, how_to_make_message, is_message_type, location
 from actors.graphs.effects import Effect
 from actors.graphs.node import Embedded, Kind, NodeDeclaration
 from actors.graphs.options import (
@@ -33,7 +33,7 @@ from actors.words import repr_of
 
 def declare(
     function: object,
-    names: Callable[[types.FunctionType], Names],
+    names: Callable[[types.FunctionType], NameLookup],
     *,
     name: str | None,
     given: Mapping[str, Any],
@@ -63,7 +63,7 @@ def declare(
     common = {key: value for key, value in given.items() if key not in extra and key not in addressed}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise refuse(NodeOptions, "name", name, "a string or None")
+            raise rejected(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
         options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
@@ -86,11 +86,11 @@ def declare(
     )
 
 
-def _names_of(function: Any, names: Callable[[types.FunctionType], Names]) -> Names | None:
+def _names_of(function: Any, names: Callable[[types.FunctionType], NameLookup]) -> NameLookup | None:
     return None if function is None else names(function)
 
 
-def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
+def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], NameLookup], place: str) -> PredictOptions:
     options = PredictOptions(**given)
     made = tuple(each if isinstance(each, Toolbox) else as_tool(each, names, place=place) for each in options.tools)
     return attrs.evolve(options, tools=made) if made else options
@@ -98,14 +98,14 @@ def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionTy
 
 def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
-        raise refuse(
+        raise rejected(
             NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
         )
 
 
 def _check_once(options: NodeOptions, function: object) -> None:
     if options.effect is Effect.ONCE and inspect.isasyncgenfunction(function):
-        raise refuse(
+        raise rejected(
             NodeOptions,
             "effect",
             options.effect,
@@ -119,7 +119,7 @@ async def _stand_in(message: object) -> None:
 
 
 def embed(
-    embedded: Embedded, names: Callable[[types.FunctionType], Names], *, name: str, given: Mapping[str, Any]
+    embedded: Embedded, names: Callable[[types.FunctionType], NameLookup], *, name: str, given: Mapping[str, Any]
 ) -> NodeDeclaration:
     """Make the declaration of a graph or an actor that stands as a node.
 
@@ -133,7 +133,7 @@ def embed(
         options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
         if embedded.kind is Kind.GRAPH and options.effect is Effect.ONCE:
-            raise refuse(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
+            raise rejected(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in

@@ -15,7 +15,7 @@ from typing import Any, Union, cast, final, get_args, get_origin
 
 import attrs
 
-from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
+from actors.graphs.annotations import Many, NameLookup, Unreadable, is_message_type, location, read, shown, split
 from actors.graphs.conversations import Turn
 from actors.graphs.markers import Dep, Recall
 from actors.graphs.toolboxes import Toolbox
@@ -89,11 +89,11 @@ class Recalled:
     """It gets None when there is none."""
 
 
-Nodes = Mapping[object, "tuple[str, Names]"]
+Nodes = Mapping[object, "tuple[str, NameLookup]"]
 """What was decorated as a node of the graph → its name, and where its annotations are looked up."""
 
 
-def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> Dependency | Recalled | None:
+def needed(annotation: object, parameter: str, names: NameLookup, nodes: Nodes) -> Dependency | Recalled | None:
     """What the annotation of a node's parameter asks for by ``Dep`` or ``Recall``; None without one.
 
     Raises:
@@ -116,7 +116,7 @@ def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> De
     return None
 
 
-def asks_for_turns(annotation: object, names: Names) -> bool:
+def asks_for_turns(annotation: object, names: NameLookup) -> bool:
     """Whether a parameter gets the earlier turns of the conversation.
 
     Raises:
@@ -170,7 +170,7 @@ def _function_of(marker: Dep) -> Callable[..., Any]:
 
 
 def _dependency(
-    function: Callable[..., Any], wanted: object, names: Names, chain: tuple[Callable[..., Any], ...], nodes: Nodes
+    function: Callable[..., Any], wanted: object, names: NameLookup, chain: tuple[Callable[..., Any], ...], nodes: Nodes
 ) -> Dependency:
     origin = getattr(function, ORIGINAL, function)
     if origin in nodes:
@@ -217,7 +217,7 @@ def _check_callable(function: Callable[..., Any], wanted: object, chain: tuple[C
         )
 
 
-def _node(origin: Any, wanted: object, name: str, names: Names) -> Dependency:
+def _node(origin: Any, wanted: object, name: str, names: NameLookup) -> Dependency:
     """A node of the graph as a dependency; what it takes and needs is looked at when all nodes are known."""
     function = origin.__call__ if isinstance(origin, type) else origin
     plain = cast("types.FunctionType", inspect.unwrap(function))
@@ -229,7 +229,7 @@ def _node(origin: Any, wanted: object, name: str, names: Names) -> Dependency:
 def _read_parameter(
     function: Callable[..., Any],
     parameter: inspect.Parameter,
-    names: Names,
+    names: NameLookup,
     place: str,
     chain: tuple[Callable[..., Any], ...],
     nodes: Nodes,
@@ -260,7 +260,7 @@ def _read_parameter(
     return shape.types
 
 
-def names_of(plain: types.FunctionType, names: Names) -> Names:
+def names_of(plain: types.FunctionType, names: NameLookup) -> NameLookup:
     """Where the annotations of a dependency are looked up: its own closure first, then what its user sees, then its module."""
     local = dict(names.local)
     for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True):
@@ -269,7 +269,7 @@ def names_of(plain: types.FunctionType, names: Names) -> Names:
     shadowed = {
         name: value for name, value in local.items() if name not in plain.__globals__ or name in plain.__code__.co_freevars
     }
-    return Names(plain.__globals__, shadowed if plain.__globals__ is not names.globals else local, names.pending)
+    return NameLookup(plain.__globals__, shadowed if plain.__globals__ is not names.globals else local, names.pending)
 
 
 def _supply_of(function: Callable[..., Any], plain: types.FunctionType) -> Supply:
@@ -281,7 +281,7 @@ def _supply_of(function: Callable[..., Any], plain: types.FunctionType) -> Suppl
     return Supply.CONTEXT if "AsyncContextManager" in returned else Supply.THREAD
 
 
-def _check_made(name: str, plain: types.FunctionType, supply: Supply, wanted: object, names: Names, place: str) -> None:
+def _check_made(name: str, plain: types.FunctionType, supply: Supply, wanted: object, names: NameLookup, place: str) -> None:
     """Whether the declared return type of the function is what the parameter wants."""
     annotation = inspect.signature(plain).return_annotation
     who = f"dependency {name} ({place})"

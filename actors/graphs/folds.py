@@ -6,13 +6,13 @@ import inspect
 import types
 from typing import Any, Union, get_args, get_origin
 
-from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
+from actors.graphs.annotations import Many, NameLookup, Unreadable, is_message_type, location, read, shown, split
 from actors.graphs.dependencies import fits, names_of
 from actors.graphs.markers import Gather
 from actors.words import repr_of
 
 
-def gathered_types(gather: Gather, wanted: object, names: Names) -> tuple[type, ...]:
+def gathered_types(gather: Gather, wanted: object, names: NameLookup) -> tuple[type, ...]:
     """The message types that `gather` folds; `wanted` is the annotation of its parameter without the marker.
 
     Raises:

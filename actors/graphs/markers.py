@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, final
 
 import attrs
 
-from actors.argument_checks import check_count, refuse
+from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError
 from actors.graphs.toolboxes import Toolbox
 
@@ -150,12 +150,14 @@ def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> 
 def _is_reduce(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     plain = isinstance(value, types.FunctionType) and value.__name__ != "<lambda>" and not inspect.iscoroutinefunction(value)
     if value is not None and not plain:
-        raise refuse(owner, attribute.name, value, "a plain function such as def add(total: Total, item: Item) -> Total, or None")
+        raise rejected(
+            owner, attribute.name, value, "a plain function such as def add(total: Total, item: Item) -> Total, or None"
+        )
 
 
 def _goes_with_reduce(owner: Gather, attribute: attrs.Attribute[Any], value: object) -> None:
     if owner.reduce is None and value is not ...:
-        raise refuse(owner, attribute.name, value, "reduce=… with it")
+        raise rejected(owner, attribute.name, value, "reduce=… with it")
     if owner.reduce is not None and value is ...:
         raise DeclarationError(
             f"Gather(reduce={owner.reduce.__name__}): the value of an empty fan-out is missing.\n"
@@ -167,7 +169,7 @@ def _is_initial(_: Gather, attribute: attrs.Attribute[Any], value: object) -> No
     """Each fold must begin with its own value, or what one run appends would be there for the next run."""
     kind = type(value)
     if inspect.iscoroutinefunction(value):
-        raise refuse(Gather, attribute.name, value, "a value, or a class or plain function that makes one")
+        raise rejected(Gather, attribute.name, value, "a value, or a class or plain function that makes one")
     if callable(value):
         return
     made = f"initial={kind.__name__}" if kind in (list, dict, set) and not value else f"initial=lambda: {kind.__name__}(…)"
@@ -225,7 +227,7 @@ def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) 
         return  # presumably a message class that is a node; the check of the graph reports it if not
     if not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>":
         expected = "a function that was defined with a name and a return annotation, a node of the graph, or a toolbox"
-        raise refuse(owner, attribute.name, value, expected)
+        raise rejected(owner, attribute.name, value, expected)
 
 
 @final

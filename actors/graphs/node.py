@@ -15,7 +15,7 @@ from typing import Any, Protocol, final
 import attrs
 
 from actors.errors import Problem
-from actors.graphs.annotations import Many, Names, location
+from actors.graphs.annotations import Many, NameLookup, location
 from actors.graphs.dependencies import Dependency, Injected, Recalled
 from actors.graphs.markers import Gather
 from actors.graphs.options import (
@@ -110,15 +110,15 @@ class NodeDeclaration:
     function: types.FunctionType
     options: NodeOptions
     predict: PredictOptions | None
-    names: Names
+    names: NameLookup
     message: type | None = None
     """The class that is message and handler in one; `function` is then its ``__call__``."""
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
-    fallback_names: Names | None = None
+    fallback_names: NameLookup | None = None
     human: HumanOptions | None = None
     """Set for a node that a person fills."""
-    uncertain_names: Names | None = None
+    uncertain_names: NameLookup | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
-from actors.argument_checks import is_a, is_count, is_place, refuse
+from actors.argument_checks import is_a, is_count, is_place, rejected
 from actors.declared_fields import ELSEWHERE, inheriting, nearest
 from actors.errors import DeclarationError
 from actors.graphs.effects import Effect
@@ -22,7 +22,7 @@ from actors.supervision import Supervision
 def check_timeout(owner: object, name: str, value: object) -> None:
     """DeclarationError unless `value` is a number of seconds > 0, or None."""
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
-        raise refuse(owner, name, value, "None or a number > 0")
+        raise rejected(owner, name, value, "None or a number > 0")
 
 
 def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -35,12 +35,12 @@ Late = Literal["discard", "take"]
 
 def _is_late(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in ("discard", "take"):
-        raise refuse(owner, attribute.name, value, "'discard' or 'take'")
+        raise rejected(owner, attribute.name, value, "'discard' or 'take'")
 
 
 def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>"):
-        raise refuse(owner, attribute.name, value, "a function with a name and annotations, or None")
+        raise rejected(owner, attribute.name, value, "a function with a name and annotations, or None")
 
 
 def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -49,17 +49,17 @@ def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> Non
         and not (isinstance(value, str) and value)
         and not (isinstance(value, LM) and not isinstance(value, type))
     ):
-        raise refuse(owner, attribute.name, value, "the name of one of the runtime's lms, an LM, or None")
+        raise rejected(owner, attribute.name, value, "the name of one of the runtime's lms, an LM, or None")
 
 
 def _is_module(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (isinstance(value, str) and value.isidentifier()) and not callable(value):
-        raise refuse(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
+        raise rejected(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
 
 
 def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in {None, "error", "widen", "accept"}:
-        raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
+        raise rejected(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
 
 
 OnToolError = Literal["tell", "fail"]
@@ -72,12 +72,12 @@ def _listed(tools: object) -> Any:
 
 def _are_tools(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, tuple):
-        raise refuse(owner, attribute.name, value, "a list of tools, such as [search]")
+        raise rejected(owner, attribute.name, value, "a list of tools, such as [search]")
 
 
 def _is_on_tool_error(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in ("tell", "fail"):
-        raise refuse(owner, attribute.name, value, "'tell' or 'fail'")
+        raise rejected(owner, attribute.name, value, "'tell' or 'fail'")
 
 
 REDELIVERY: Final = Redelivery(max_attempts=1)
@@ -158,7 +158,7 @@ class PredictOptions:
 
 def _is_addressee(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, str) and value.strip()):
-        raise refuse(owner, attribute.name, value, "a name such as 'legal', or None")
+        raise rejected(owner, attribute.name, value, "a name such as 'legal', or None")
 
 
 @final
@@ -217,7 +217,9 @@ def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = F
             "  Fix: leave redelivery out; or effect=Effect.REPEAT, and give run.key to the other side."
         )
     if options.on_uncertain is not None and options.effect is not Effect.ONCE:
-        raise refuse(NodeOptions, "on_uncertain", options.on_uncertain, "None without effect=Effect.ONCE: the step begins again")
+        raise rejected(
+            NodeOptions, "on_uncertain", options.on_uncertain, "None without effect=Effect.ONCE: the step begins again"
+        )
     return attrs.evolve(options, redelivery=redelivery)
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from actors.graphs.annotations import (
     Many,
-    Names,
+    NameLookup,
     Shape,
     Unreadable,
     how_to_make_message,
@@ -83,7 +83,7 @@ def read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report) 
 
 
 def read_parameter(
-    parameter: inspect.Parameter, names: Names, nodes: Nodes
+    parameter: inspect.Parameter, names: NameLookup, nodes: Nodes
 ) -> Input | Injected | Dependency | Recalled | Toolbox:
     """What fills one parameter; a toolbox: its tools.
 

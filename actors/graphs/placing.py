@@ -38,7 +38,7 @@ def placing_problems(spec: NodeSpec) -> Iterator[Problem]:
         )
         return
     for parameter, wanted in spec.injected.items():
-        if wanted is not Injected.RUN:
+        if wanted not in (Injected.RUN, Injected.LM):
             yield problem(
                 "placed-parameter",
                 f"its place is {spec.options.place!r}, and parameter {parameter!r} gets a {wanted.value}, which its hosts don't "

@@ -12,7 +12,7 @@ import attrs
 from actors.errors import NodeFailed
 from actors.graphs.annotations import (
     Many,
-    Names,
+    NameLookup,
     Unreadable,
     location,
     read,
@@ -78,7 +78,7 @@ def read_on_uncertain(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes
 
 
 def read_default_fallback(
-    function: types.FunctionType, names: Names, nodes: Nodes, output_types: tuple[type, ...], report: Report
+    function: types.FunctionType, names: NameLookup, nodes: Nodes, output_types: tuple[type, ...], report: Report
 ) -> Fallback | None:
     """Read the fallback of a graph, which stands in for every node that has none; None if its return type cannot be read."""
     who = f"the fallback {function.__name__} ({location(function)})"
@@ -111,7 +111,7 @@ def _listed_names(found: Parameters) -> str:
 
 
 def _fallback_parameters(
-    function: Callable[..., Any], names: Names, nodes: Nodes, report: Report, who: str
+    function: Callable[..., Any], names: NameLookup, nodes: Nodes, report: Report, who: str
 ) -> tuple[Parameters, str | None]:
     """What a fallback takes, and the parameter that gets the error."""
     found, error = Parameters(), None
@@ -135,12 +135,12 @@ def _fallback_parameters(
     return found, error
 
 
-def _takes_error(parameter: inspect.Parameter, names: Names) -> bool:
+def _takes_error(parameter: inspect.Parameter, names: NameLookup) -> bool:
     kind, _ = split(parameter.annotation, names)
     return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
-def _wants_failure(function: Callable[..., Any], error: str | None, names: Names) -> bool:
+def _wants_failure(function: Callable[..., Any], error: str | None, names: NameLookup) -> bool:
     if error is None:
         return False
     kind, _ = split(inspect.signature(function).parameters[error].annotation, names)
@@ -148,7 +148,7 @@ def _wants_failure(function: Callable[..., Any], error: str | None, names: Names
 
 
 def _check_fallback_return(
-    declaration: NodeDeclaration, spec: NodeSpec, function: Callable[..., Any], names: Names, report: Report
+    declaration: NodeDeclaration, spec: NodeSpec, function: Callable[..., Any], names: NameLookup, report: Report
 ) -> None:
     who = f"its fallback {function.__name__}"
     try:

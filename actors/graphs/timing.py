@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import final
 
 from actors.errors import Problem
-from actors.graphs.branch_order import ONE, SETTLED, Branch, Order, Pair, Sent
+from actors.graphs.branch_order import ONE, SETTLED, DeclaredBranch, Order, Pair, SentValues
 from actors.graphs.edges import Receiver
 from actors.graphs.mixed_levels import MixedLevels
 from actors.graphs.nesting import Level
@@ -97,10 +97,12 @@ class _Races:
     def __init__(self, plan: Plan, joins: Sequence[NodeSpec], allowed: frozenset[Pair] | None) -> None:
         self._plan = plan
         self.assumed: set[Pair] = set()
-        sent: dict[Level, list[Sent]] = {}
+        sent: dict[Level, list[SentValues]] = {}
         for level, each in _sendings(plan):
             sent.setdefault(level, []).append(each)
-        self._branches = {level: Branch(plan, level, sent.get(level, []), allowed, self.assumed) for level in _all_levels(plan)}
+        self._branches = {
+            level: DeclaredBranch(plan, level, sent.get(level, []), allowed, self.assumed) for level in _all_levels(plan)
+        }
         self.found = [(spec, entry, racing) for spec in joins for entry, racing in self._of(spec)]
 
     def _of(self, spec: NodeSpec) -> Iterator[tuple[Input, list[str | None]]]:
@@ -133,7 +135,7 @@ def _all_levels(plan: Plan) -> set[Level]:
     return {None, *plan.nesting.gathers, *(level for levels in plan.nesting.levels.values() for level in levels)}
 
 
-def _sendings(plan: Plan) -> Iterator[tuple[Level, Sent]]:
+def _sendings(plan: Plan) -> Iterator[tuple[Level, SentValues]]:
     """What is sent on each level."""
     levels = plan.nesting.levels
     for edge in plan.edges:
@@ -141,13 +143,13 @@ def _sendings(plan: Plan) -> Iterator[tuple[Level, Sent]]:
             continue
         target = Receiver(edge.target, edge.parameter)
         if edge.source is None:
-            yield None, Sent(None, edge.type, target, edge.conditional)
+            yield None, SentValues(None, edge.type, target, edge.conditional)
         elif edge.fans_out:
-            yield edge.source, Sent(None, edge.type, target, edge.conditional)
+            yield edge.source, SentValues(None, edge.type, target, edge.conditional)
         else:
             for level in levels[edge.source]:
-                yield level, Sent(edge.source, edge.type, target, edge.conditional)
+                yield level, SentValues(edge.source, edge.type, target, edge.conditional)
     for fan_out, ends in plan.gathers.items():
         for level in levels[fan_out]:
             for end in ends:
-                yield level, Sent(fan_out, list, end, is_gathered=True)
+                yield level, SentValues(fan_out, list, end, is_gathered=True)

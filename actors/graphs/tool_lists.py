@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from actors.graphs.annotations import Names, Unreadable, shown, split
+from actors.graphs.annotations import NameLookup, Unreadable, shown, split
 from actors.graphs.markers import Dep
 from actors.graphs.toolboxes import Toolbox
 from actors.graphs.tools import Tool
@@ -46,7 +46,7 @@ class Tools(Protocol):
         ...
 
 
-def asks_for_tools(annotation: object, names: Names) -> Toolbox | None:
+def asks_for_tools(annotation: object, names: NameLookup) -> Toolbox | None:
     """The toolbox whose tools a parameter of a node gets; None if it asks for something else.
 
     Raises:

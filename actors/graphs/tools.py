@@ -20,7 +20,7 @@ import attrs
 
 from actors.actor import ActorRef
 from actors.errors import DeclarationError
-from actors.graphs.annotations import Names, Unreadable, capture, description_of, is_message_type, location, split
+from actors.graphs.annotations import NameLookup, Unreadable, capture, description_of, is_message_type, location, split
 from actors.graphs.dependencies import Dependency, Injected, Nodes, needed
 from actors.graphs.docstrings import read_docstring
 from actors.graphs.effects import Effect
@@ -76,7 +76,7 @@ class Tool:
     """Who is asked, as ``to`` of ``@graph.human``; None: anybody."""
     place: str = attrs.field(default="unknown place", repr=False)
     """``file.py:line`` of the function, or of the line that made the tool."""
-    names: Names | None = attrs.field(default=None, repr=False)
+    names: NameLookup | None = attrs.field(default=None, repr=False)
     """Where the annotations of a function are looked up."""
 
     def __attrs_post_init__(self) -> None:
@@ -114,7 +114,7 @@ class ToolSpec:
 
 def as_tool(
     what: Any,
-    names: Callable[[types.FunctionType], Names],
+    names: Callable[[types.FunctionType], NameLookup],
     *,
     takes: Any = None,
     name: str | None = None,
@@ -146,7 +146,7 @@ def _only_input(graph: Any) -> type | None:
     return kinds[0] if len(kinds) == 1 else None
 
 
-def captured_here(frame: types.FrameType | None) -> Callable[[types.FunctionType], Names]:
+def captured_here(frame: types.FrameType | None) -> Callable[[types.FunctionType], NameLookup]:
     """Looks names up around `frame`."""
     return functools.partial(capture, frame=frame)
 
@@ -242,7 +242,7 @@ def _read_message(tool: Tool) -> ToolSpec:
 def _read_function(tool: Tool, nodes: Nodes) -> ToolSpec:
     described, texts = read_docstring(inspect.getdoc(tool.what) or "")
     signature = inspect.signature(tool.what)
-    names = tool.names if tool.names is not None else Names({})
+    names = tool.names if tool.names is not None else NameLookup({})
     fields: dict[str, Any] = {}
     injected: dict[str, Injected] = {}
     needs: dict[str, Dependency] = {}
@@ -295,7 +295,7 @@ def _field(parameter: inspect.Parameter, kind: Any, said: str) -> Any:
     return attrs.field(type=kind, default=default, metadata=metadata, kw_only=True, alias=parameter.name)
 
 
-def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Injected | Dependency | tuple[Any, str]:
+def _read_parameter(parameter: inspect.Parameter, names: NameLookup, nodes: Nodes) -> Injected | Dependency | tuple[Any, str]:
     """What a parameter gets: something injected, or what the model gives, with what ``Annotated`` says of that."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
         stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""

@@ -5,6 +5,7 @@ All foreign text - of models, providers, exceptions - is made plain before a vie
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, final
 
@@ -16,6 +17,7 @@ from runtime.cli.terminal import one_line, plain
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.run_events import (
     LMCalled,
+    LMCallStarted,
     LMDelta,
     NodeCancelled,
     NodeEvent,
@@ -31,6 +33,7 @@ from runtime.graphs.run_events import (
     RunFinished,
     SignalTaken,
     ToolCalled,
+    ToolCallStarted,
 )
 
 MOST_SAID: Final = 2000
@@ -60,6 +63,10 @@ class Row:
     """The last one, on one line."""
     report: str = ""
     """How far it says it is, on one line."""
+    asks: dict[tuple[str, int], str] = attrs.field(factory=dict[tuple[str, int], str])
+    """The models that it waits for, by the path and the number of the call."""
+    tools: dict[str, str] = attrs.field(factory=dict[str, str])
+    """The tools at work for it, by the paths of the calls."""
     changed: int = 0
     """The number of the last event; 0: none yet."""
 
@@ -73,6 +80,12 @@ class Row:
         if self.running:
             return 2
         return 3 if self.changed else 4
+
+    def doing(self, times: str = "×") -> str:
+        """What it waits for, and how far it says it is, on one line; empty if nothing is known."""
+        counts = Counter([f"asks {model}" for model in self.asks.values()] + [f"calls {tool}" for tool in self.tools.values()])
+        parts = [f"{words} {times}{count}" if count > 1 else words for words, count in counts.items()]
+        return ", ".join([*parts, self.report] if self.report else parts)
 
     def states(self, times: str = "×") -> list[tuple[str, str]]:
         """What it does and has done, most urgent first, as (style, words); the styles are those of ``Style``."""
@@ -157,9 +170,17 @@ class Board:
         if isinstance(event, LMDelta):
             self._hear(event)
             return None
+        if isinstance(event, LMCallStarted):
+            row.asks[event.path, event.call] = one_line(event.model)
+            return None
         if isinstance(event, LMCalled):
+            row.asks.pop((event.path, event.call), None)
             return self._book(row, event)
+        if isinstance(event, ToolCallStarted):
+            row.tools[event.path] = one_line(event.tool)
+            return None
         if isinstance(event, ToolCalled):
+            row.tools.pop(event.path, None)
             row.report = ""
             failed = "" if event.error is None else f", which failed: {one_line(said(event.error))}"
             return f"called the tool {one_line(event.tool)} in {event.duration_s:.3f} s{failed}"
@@ -181,6 +202,8 @@ class Board:
         if isinstance(event, NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled):
             row.running.pop(path, None)
             row.report = ""
+            row.tools = {call: tool for call, tool in row.tools.items() if not call.startswith(f"{path}/")}
+            row.asks = {call: model for call, model in row.asks.items() if call[0] != path}
             row.slow.discard(path)
             return self._end(row, event)
         return None

@@ -18,7 +18,7 @@ from runtime.cli.loading import load_graph
 from runtime.cli.named_metric import load_metric
 from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
-from runtime.cli.terminal import Progress, Style, printable
+from runtime.cli.terminal import ProgressLine, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate.comparing import Comparison
@@ -62,7 +62,7 @@ def run(options: Options) -> int:
         WrongUsage: the file, the graph's name, the training set, the metric or a model is wrong.
         KeyboardInterrupt: Ctrl-C.
     """
-    out, progress = sys.stdout, Progress(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
+    out, progress = sys.stdout, ProgressLine(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
     if not options.verbose:
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when DSPy is imported
     # What the file, its metric and DSPy print must not get between the lines of the report.
@@ -107,7 +107,7 @@ class _Compilation:
     optimizer: Optimizer
     default: LMClient | None
     named: Mapping[str, LMClient]
-    progress: Progress
+    progress: ProgressLine
     done: list[CompiledPredictor] = attrs.field(factory=list[CompiledPredictor], init=False)
 
     async def main(self) -> Compilation | int:

@@ -14,13 +14,13 @@ import trio
 from actors.errors import UnderstudyError
 from runtime.app import Runtime, open_runtime
 from runtime.cli import demo_report, demo_trio, study
-from runtime.cli.demo_dspy import Comparison
+from runtime.cli.demo_dspy import PlainDSPy
 from runtime.cli.demo_graph import Intent
 from runtime.cli.demo_trio import Happening
 from runtime.cli.failed_run import describe
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.named_models import check_clients, make_client
-from runtime.cli.terminal import Progress, Style, printable
+from runtime.cli.terminal import ProgressLine, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.timeline import Measured, Timeline, join
 from runtime.lm.client import LMClient
@@ -68,7 +68,7 @@ class _Screen:
 
     def __init__(self, is_json: bool) -> None:
         self.style = Style.of(sys.stdout)
-        self.progress = Progress(sys.stderr, Style.of(sys.stderr))
+        self.progress = ProgressLine(sys.stderr, Style.of(sys.stderr))
         self._is_json = is_json
 
     def show(self, *blocks: list[str]) -> None:
@@ -142,9 +142,9 @@ class _Study:
             cold[name] = trio.current_time() - began_s
             return result
 
-        async def load() -> Comparison:
+        async def load() -> PlainDSPy:
             await warm_up()  # LiteLLM, which DSPy would import at its first call
-            return await _in_thread(partial(Comparison, self._handle.api_base, INTENT))
+            return await _in_thread(partial(PlainDSPy, self._handle.api_base, INTENT))
 
         comparison = await timed("imports", load)
         ours = partial(demo_trio.measure, runtime, INTENT)

@@ -40,7 +40,7 @@ class _Notes:
 
 
 @final
-class Comparison:
+class PlainDSPy:
     """The three extractors as DSPy modules, and four ways to run them. Not for use by two threads at the same time."""
 
     def __init__(self, api_base: str, intent: demo_graph.Intent) -> None:

@@ -19,7 +19,7 @@ from runtime.cli.loading import load_graphs
 from runtime.cli.named_metric import load_metric
 from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.run import complain
-from runtime.cli.terminal import Progress, Style, printable
+from runtime.cli.terminal import ProgressLine, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate import comparing, evaluating
@@ -75,7 +75,7 @@ def run(options: Options) -> int:
         KeyboardInterrupt: Ctrl-C; what `out` holds by then is kept.
     """
     _check(options)
-    out, progress = sys.stdout, Progress(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
+    out, progress = sys.stdout, ProgressLine(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
     targets = [options.graph, *([options.other] if options.other is not None else [])]
     try:
         graph, *beside = load_graphs(targets)
@@ -145,7 +145,7 @@ class _Work:
     models: tuple[LM | None, Mapping[str, LMClient]]
     apart: tuple[LM | None, Mapping[str, LMClient]] | None
     """Those of the graph that is compared with, where that runs in another runtime."""
-    progress: Progress
+    progress: ProgressLine
     told: list[evaluating.Progress] = attrs.field(factory=list[evaluating.Progress], init=False)
 
     async def main(self) -> tuple[Evaluation, Comparison | None] | int:

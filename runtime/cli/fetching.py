@@ -43,10 +43,10 @@ def fetch_events(url: str, run: str, key: str | None) -> str:
         ) from error
     if answer.status_code == HTTPStatus.OK and answer.headers.get("content-type", "").startswith("application/jsonl"):
         return answer.text
-    raise UsageError(_refused(url, run, answer))
+    raise UsageError(_rejected(url, run, answer))
 
 
-def _refused(url: str, run: str, answer: httpx.Response) -> str:
+def _rejected(url: str, run: str, answer: httpx.Response) -> str:
     fix = {
         401: f"give the key of a caller with --key or in {KEY_VARIABLE}; `understudy serve` prints one where it has none.",
         403: "give the key of a caller with the scope 'run' or 'inspect'.",

@@ -79,11 +79,11 @@ def build_input(types: Sequence[type], values: Mapping[str, Any], chosen: str | 
         raise WrongUsage(f"--input fits {' and '.join(made)}: choose one with --input-type {next(iter(made))}")
     meant = [each for each in wrong if _has_the_fields_of(each[0], values)] if len(wrong) > 1 else wrong
     if len(meant) == 1:
-        kind, refused = meant[0]
+        kind, rejected = meant[0]
         raise WrongUsage(
-            f"--input does not make {with_article(kind.__name__)}: {'; '.join(lines_of(refused.problems))}"
-        ) from refused
-    why = "; ".join(f"{kind.__name__}: {refused.problems[0]}" for kind, refused in meant)
+            f"--input does not make {with_article(kind.__name__)}: {'; '.join(lines_of(rejected.problems))}"
+        ) from rejected
+    why = "; ".join(f"{kind.__name__}: {rejected.problems[0]}" for kind, rejected in meant)
     why = why or f"it has {', '.join(values) or 'no field'}"
     raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}; {why}")
 

@@ -28,7 +28,7 @@ LINES_AROUND: Final = 5
 
 
 @final
-class Watch:
+class LiveView:
     """Shows `board` on `stream`, a terminal."""
 
     def __init__(self, board: Board, stream: TextIO, style: Style) -> None:
@@ -125,8 +125,8 @@ class Watch:
             text.append(words, STYLES[style])
         if row.error and (row.gave_up or row.to_redeliver):
             text.append(self._shown(f": {row.error}"), "dim")
-        elif row.report:
-            text.append(self._shown(f": {row.report}"), "dim")
+        elif doing := row.doing("×" if self._style.unicode else "x"):
+            text.append(self._shown(f": {doing}"), "dim")
         return text
 
     def _left_out(self, shown: int) -> list[Text]:

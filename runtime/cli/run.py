@@ -25,7 +25,7 @@ from runtime.cli.failed_run import describe, describe_whole
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
 from runtime.cli.named_models import check_clients, make_clients
-from runtime.cli.terminal import Progress, Style, encodes, plain, printable
+from runtime.cli.terminal import ProgressLine, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.run_events import LMAsked, LMCalled, RunFinished
@@ -88,7 +88,7 @@ def run(options: Options) -> int:
         message = inputs.build_input(graph.input_types, values, options.input_type)
         client, clients = make_clients([graph], options.model, options.lms, options.api_base)
         board = Board(graph.name, nodes)
-        progress = Progress(err, style, quiet=options.quiet)
+        progress = ProgressLine(err, style, quiet=options.quiet)
         view = _view(board, err, style) if options.watch and style.live else progress
         run = _Run(
             graph,
@@ -135,7 +135,7 @@ class _Run:
     named: Mapping[str, LMClient]
     timeout_s: float | None
     board: Board
-    preparing: Progress
+    preparing: ProgressLine
     view: View
     tells_calls: bool = False
     """Whether each call to a language model gets a line, too, where there is a line for every step."""
@@ -237,10 +237,10 @@ def _writable(option: str, path: str) -> Path:
 
 def _view(board: Board, stream: TextIO, style: Style) -> View:
     try:
-        from runtime.cli.live_view import Watch  # noqa: PLC0415 - an extra installs what it needs
+        from runtime.cli.live_view import LiveView  # noqa: PLC0415 - an extra installs what it needs
     except ImportError as error:
         raise WrongUsage("--watch needs rich, which is not installed. Fix: pip install 'understudy[watch]'") from error
-    return Watch(board, stream, style)
+    return LiveView(board, stream, style)
 
 
 def complain(error: BaseException, code: int, *, whole: bool | None = None) -> int:

@@ -11,7 +11,7 @@ from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
 from runtime.lm.dspy.import_dspy import library
 from runtime.lm.predictors.signatures import module_of_node, signatures_of
-from runtime.lm.tools.notation import Text
+from runtime.lm.tools.notation import TextNotation
 from runtime.lm.tools.tool_schemas import schema_of
 
 
@@ -40,7 +40,7 @@ def _tools(spec: NodeSpec) -> Iterator[str]:
     """What goes with each of the prompts: in the request, or as text to models that cannot call tools."""
     schemas = [schema_of(tool) for tool in spec.tools]
     described = [json.dumps(schema.as_openai(), ensure_ascii=False) for schema in schemas]
-    messages, _ = Text().asked([], schemas, {})
+    messages, _ = TextNotation().asked([], schemas, {})
     yield from ("", f"### `{spec.name}`: tools, with each of its prompts")
     for box in spec.toolboxes:
         yield from ("", f"Also what `{box.name}` offers when it is asked: {', '.join(f'`{pattern}`' for pattern in box.allow)}.")

@@ -71,7 +71,7 @@ class Style:
 
 
 @final
-class Progress:
+class ProgressLine:
     """Tells on `stream` what is going on: one line that is written over on a terminal, one line per step elsewhere."""
 
     def __init__(self, stream: TextIO, style: Style, *, quiet: bool = False) -> None:

@@ -45,7 +45,7 @@ class Children:
             if f"{stem}-{number}" not in self.cells:
                 return f"{stem}-{number}"
 
-    def refuse_known(self, child_id: str) -> None:
+    def reject_known(self, child_id: str) -> None:
         """Raise when that id is taken."""
         known = self.cells.get(child_id)
         if known is None:
@@ -75,7 +75,7 @@ class Children:
             child_id=child_id,
         )
 
-    def refuse_more_than(self, max_children: float, child_id: str) -> None:
+    def reject_more_than(self, max_children: float, child_id: str) -> None:
         """Raise when there are that many children already."""
         if len(self.cells) >= max_children:
             stopped = sum(cell.state is State.STOPPED for cell in self.cells.values())

@@ -76,7 +76,7 @@ class LocalContext(ActorContext):
         **options: Unpack[SpawnOptions],
     ) -> ActorRef[M]:
         """See ``ActorContext.spawn``."""
-        self._refuse_when_closed("it starts no children")
+        self.reject_when_closed("it starts no children")
         supervisor = self._supervisor if self._supervisor is not None else self._open_supervisor()
         await supervisor.wait_started()
         try:
@@ -95,7 +95,7 @@ class LocalContext(ActorContext):
     def stop(self, ref: ActorRef[Any] | None = None) -> None:
         """See ``ActorContext.stop``."""
         if ref is None or ref is self._cell.ref:
-            self._refuse_when_closed("there is nothing to stop")
+            self.reject_when_closed("there is nothing to stop")
             self._cell.finish()
         else:
             cell = _cell_of(ref)
@@ -106,7 +106,7 @@ class LocalContext(ActorContext):
 
     def watch(self, ref: Any) -> None:
         """See ``ActorContext.watch``."""
-        self._refuse_when_closed("it watches no actor")
+        self.reject_when_closed("it watches no actor")
         cell = _cell_of(ref)
         if self._watches is None:
             self._watches = {}
@@ -140,7 +140,7 @@ class LocalContext(ActorContext):
         return self._timers is not None and self._timers.cancel(key)
 
     def _open_timers(self) -> KeyedTimers:
-        self._refuse_when_closed("it sets no timers")
+        self.reject_when_closed("it sets no timers")
         if self._timers is None:
             cell = self._cell
             self._timers = KeyedTimers(cell.services.timekeeper, cell.mailbox, cell.address)
@@ -150,38 +150,38 @@ class LocalContext(ActorContext):
 
     def stash(self) -> None:
         """See ``ActorContext.stash``."""
-        self._refuse_when_closed("it has no current message")
+        self.reject_when_closed("it has no current message")
         self._cell.hand.stash()
 
     def unstash_all(self) -> None:
         """See ``ActorContext.unstash_all``."""
-        self._refuse_when_closed("its stash was put back")
+        self.reject_when_closed("its stash was put back")
         self._cell.hand.unstash_all()
 
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """See ``ActorContext.become``."""
-        self._refuse_when_closed("it handles no more messages")
+        self.reject_when_closed("it handles no more messages")
         check_handler(handler, f"become({getattr(handler, '__name__', '…')}) of {self._cell.address!r}: the handler", _HANDLER)
         self._cell.become(handler)
 
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
-        self._refuse_when_closed("it has no current message")
+        self.reject_when_closed("it has no current message")
         self._cell.hand.fail(error)
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
-        self._refuse_when_closed("it has no current message")
+        self.reject_when_closed("it has no current message")
         self._cell.hand.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""
-        self._refuse_when_closed("it has no current message")
+        self.reject_when_closed("it has no current message")
         self._cell.heartbeat()
 
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
-        self._refuse_when_closed("it has no current message")
+        self.reject_when_closed("it has no current message")
         return self._cell.hand.reply_later()
 
     @property
@@ -193,7 +193,8 @@ class LocalContext(ActorContext):
 
     # --- the end ----------------------------------------------------------------------------------------------------------
 
-    def _refuse_when_closed(self, consequence: str) -> None:
+    def reject_when_closed(self, consequence: str) -> None:
+        """Raise ``UsageError`` if its incarnation has ended; `consequence` tells what does not happen then."""
         if self._closed:
             raise UsageError(
                 f"incarnation {self._incarnation} of {self._cell.address!r} has ended, so {consequence}.\n"

@@ -163,7 +163,7 @@ class EventStream(Generic[E]):
         self._missed = 0
         self._arrival = trio.Event()
         self._closed = False
-        self.refuse_wait: Callable[[], None] | None = None
+        self.reject_wait: Callable[[], None] | None = None
         """Raises when the wait for the next event would never end; asked before each such wait, and again after `wake`."""
 
     @property
@@ -208,8 +208,8 @@ class EventStream(Generic[E]):
         while (event := self.take_nowait()) is None:
             if self._closed:
                 raise StopAsyncIteration
-            if self.refuse_wait is not None:
-                self.refuse_wait()
+            if self.reject_wait is not None:
+                self.reject_wait()
             if self._arrival.is_set():
                 self._arrival = trio.Event()
             await self._arrival.wait()

@@ -121,7 +121,7 @@ class Hand:
             self.handled += 1
             if envelope.slot is None:
                 if type(value) is Failure:
-                    self._refuse(envelope, value.error)
+                    self._reject(envelope, value.error)
             elif value is None and not may_be_none(envelope.message):
                 self._file_unhandled(
                     envelope,
@@ -135,7 +135,7 @@ class Hand:
     def _reply(self, envelope: Envelope, value: Any) -> None:
         slot = envelope.slot
         if type(value) is Failure:
-            self._refuse(envelope, value.error)
+            self._reject(envelope, value.error)
             return
         if slot is None:
             return
@@ -150,7 +150,7 @@ class Hand:
             late = Envelope(value, self.cell.address, None, trio.current_time())
             self.cell.services.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
 
-    def _refuse(self, envelope: Envelope, error: Exception) -> None:
+    def _reject(self, envelope: Envelope, error: Exception) -> None:
         """Answer with `error`; if no task waits for the answer, it is a dead letter."""
         slot = envelope.slot
         if slot is None or (isinstance(slot, OneShot) and slot.abandoned):
@@ -280,13 +280,19 @@ class Hand:
         return self.envelope is not None and self.envelope.slot is not None
 
     @property
+    def left_s(self) -> float:
+        """Seconds that the asker of the current message goes on waiting; ``math.inf`` without a deadline."""
+        envelope = self.envelope
+        return math.inf if envelope is None or envelope.deadline == math.inf else envelope.deadline - trio.current_time()
+
+    @property
     def load(self) -> int:
         """Messages that wait or are being handled."""
         return len(self.mailbox) + (self.envelope is not None)
 
     def stash(self) -> None:
         """Set the current message aside."""
-        envelope = self._in_hand("stash()")
+        envelope = self._current("stash()")
         if self._stash is None:
             self._stash = Stash(self.cell.address, self.mailbox.capacity)
         self._stash.put(envelope)
@@ -298,36 +304,36 @@ class Hand:
 
     def reply_later(self) -> LocalReply:
         """Promise an answer to the current message."""
-        envelope = self._in_hand("reply_later()")
+        envelope = self._current("reply_later()")
         if isinstance(envelope.slot, Ask):
             envelope.slot.forget_edge()
         if self._deferred is None:
-            self._deferred = Deferred(self._reply, self._refuse, self._file_late)
+            self._deferred = Deferred(self._reply, self._reject, self._file_late)
         return self._deferred.put(envelope)
 
     def fail(self, error: Exception) -> None:
         """Answer the current message with `error`."""
         failure = Failure(error)  # raises for what isn't an Exception
-        envelope = self._in_hand("fail()")
-        self._refuse(envelope, failure.error)
+        envelope = self._current("fail()")
+        self._reject(envelope, failure.error)
         envelope.slot = None
 
     def unhandled(self, message: object) -> None:
         """The actor does not know the current message."""
-        envelope = self._in_hand("unhandled()")
+        envelope = self._current("unhandled()")
         self._file_unhandled(envelope, f"{self.cell.address!r} does not handle {message_kind(message)}.")
         envelope.slot = None
 
     def reject(self, error: Exception) -> None:
         """Turn away the current message, which no one has handled: its asker gets `error` itself."""
-        envelope = self._in_hand("reject()")
+        envelope = self._current("reject()")
         self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(error)
         envelope.slot = None
 
     async def forward(self, target: Hand) -> None:
         """Forward the current message to `target`, with its sender, its asker and its deadline; wait for room there."""
-        envelope = self._in_hand("forward()")
+        envelope = self._current("forward()")
         if isinstance(envelope.slot, Ask):
             try:
                 envelope.slot.hand_over(target.cell)
@@ -345,7 +351,7 @@ class Hand:
             envelope.holder = self
             raise
 
-    def _in_hand(self, call: str) -> Envelope:
+    def _current(self, call: str) -> Envelope:
         envelope = self.envelope
         if envelope is None or envelope.holder is not self:
             raise UsageError(

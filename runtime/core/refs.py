@@ -166,7 +166,7 @@ class Ask(OneShot):
         self._callee = callee
         if caller is not None:
             caller.asking.append(callee)
-            _refuse_cycle(caller, callee)
+            _reject_cycle(caller, callee)
 
     def hand_over(self, callee: Awaited) -> None:
         """Another actor will answer. Raises ``AskCycle`` when that one can only go on after the asker."""
@@ -174,7 +174,7 @@ class Ask(OneShot):
             caller, self._caller = self._caller, None
             caller.asking.remove(self._callee)
             caller.asking.append(callee)
-            _refuse_cycle(caller, callee)
+            _reject_cycle(caller, callee)
             self._caller, self._callee = caller, callee
 
     @property
@@ -204,7 +204,7 @@ def not_a_ref(given: object, what: str, makers: str) -> UsageError:
 
 async def wait_for_end(cell: Awaited) -> Terminated:
     """Wait until `cell` is gone permanently; the wait of a handler is an edge like an ask."""
-    refuse_own_end(cell)
+    reject_own_end(cell)
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
     try:
         cell.on_end(slot.succeed)
@@ -215,7 +215,7 @@ async def wait_for_end(cell: Awaited) -> Terminated:
         slot.forget_edge()
 
 
-def refuse_own_end(cell: Awaited) -> None:
+def reject_own_end(cell: Awaited) -> None:
     """Raise when the caller runs in `cell` or below it, so it could not see the end."""
     caller = current_cell.get()
     if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
@@ -225,7 +225,7 @@ def refuse_own_end(cell: Awaited) -> None:
         )
 
 
-def _refuse_cycle(caller: Cell, callee: Awaited) -> None:
+def _reject_cycle(caller: Cell, callee: Awaited) -> None:
     """Raise when `caller`, which waits for `callee` by now, thereby waits for itself."""
     if callee is not caller and not callee.asking:
         return  # nearly always

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.argument_checks import is_a, is_count, refuse
+from actors.argument_checks import is_a, is_count, rejected
 from actors.declared_fields import explains_its_fields
 from actors.errors import ActorError
 from actors.factories import actor_class
@@ -52,7 +52,7 @@ def _is_spec(owner: object, attribute: attrs.Attribute[Any], value: object) -> N
         return
     kind = actor_class(value)
     line = None if kind is None else f"Pool(ChildSpec({kind.__name__.lower()!r}, {kind.__name__}), 4)."
-    raise refuse(owner, attribute.name, value, "a ChildSpec", line)
+    raise rejected(owner, attribute.name, value, "a ChildSpec", line)
 
 
 def _example(_: tuple[object, ...]) -> str:

@@ -46,14 +46,14 @@ async def spawn_under(
         else:
             spec = spec_like(None, child_id, factory, args)
     except DeclarationError:
-        _refuse(factory, args, given)
+        _reject(factory, args, given)
         raise
     cell = await supervisor.start_child(spec)
     assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
     return cell.ref
 
 
-def _refuse(factory: object, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+def _reject(factory: object, args: tuple[object, ...], given: Mapping[str, object]) -> None:
     """Raise what ``ChildSpec`` has raised, in terms of the call that was written."""
     check_factory(factory, args, "spawn")
     for option, value in given.items():

@@ -61,17 +61,17 @@ class Stash:
 class Deferred:
     """Asks whose reply somebody promised for later; each still ends when the incarnation does."""
 
-    __slots__ = ("_answer", "_late", "_refuse", "_waiting")
+    __slots__ = ("_answer", "_late", "_reject", "_waiting")
 
     def __init__(
         self,
         answer: Callable[[Envelope, Any], None],
-        refuse: Callable[[Envelope, Exception], None],
+        rejected: Callable[[Envelope, Exception], None],
         late: Callable[[Envelope, Any], None],
     ) -> None:
         self._waiting: dict[Envelope, None] = {}
         self._answer = answer
-        self._refuse = refuse
+        self._reject = rejected
         self._late = late
 
     def put(self, envelope: Envelope) -> LocalReply:
@@ -88,10 +88,10 @@ class Deferred:
         else:
             self._late(envelope, value)
 
-    def refuse(self, envelope: Envelope, error: Exception) -> None:
+    def rejected(self, envelope: Envelope, error: Exception) -> None:
         """End the ask with `error`, if anybody waits for it still."""
         if self.take(envelope):
-            self._refuse(envelope, error)
+            self._reject(envelope, error)
             envelope.slot = None
 
     def wants(self, envelope: Envelope) -> bool:
@@ -185,7 +185,7 @@ class LocalReply(Reply[Any]):
     def fail(self, error: Exception) -> None:
         """See ``Reply.fail``."""
         self._use()
-        self._deferred.refuse(self._envelope, error)
+        self._deferred.rejected(self._envelope, error)
 
     def _use(self) -> None:
         if self._used:

@@ -294,14 +294,14 @@ class SupervisorCell(Cell):
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
-        self._refuse_significance(spec)
-        self.children.refuse_known(spec.id)
-        self.children.refuse_more_than(self.supervision.max_children, spec.id)
+        self._reject_significance(spec)
+        self.children.reject_known(spec.id)
+        self.children.reject_more_than(self.supervision.max_children, spec.id)
         cell = self._adopt(spec)
         await self._start(cell, adopts=True)
         return cell
 
-    def _refuse_significance(self, spec: ChildSpec | SupervisorSpec) -> None:
+    def _reject_significance(self, spec: ChildSpec | SupervisorSpec) -> None:
         if spec.significant and self.supervision.auto_shutdown is AutoShutdown.NEVER:
             raise SupervisionError(
                 f"{spec.id!r} is significant but the auto_shutdown of {self.address or '(root)'!r} is NEVER.\n"

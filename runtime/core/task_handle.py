@@ -20,7 +20,7 @@ from actors.typevars import Out
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
-from runtime.core.refs import Ask, LocalRef, refuse_own_end
+from runtime.core.refs import Ask, LocalRef, reject_own_end
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.tracebacks import without_frames
@@ -154,7 +154,7 @@ class TaskHandle(Generic[Out]):
         Raises:
             UsageError: the caller is the task itself.
         """
-        refuse_own_end(self._cell)
+        reject_own_end(self._cell)
         if not self._cell.is_gone:
             self._cell.request_stop(kill=True)
         await self.ended()

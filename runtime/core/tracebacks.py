@@ -37,7 +37,7 @@ _INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 
 @final
 @attrs.frozen
-class Place:
+class CodeLine:
     """A line of code that was being executed."""
 
     file: str
@@ -48,14 +48,14 @@ class Place:
         return f"{self.file}:{self.line} in {self.function}"
 
 
-def places_of(error: BaseException) -> list[Place]:
+def places_of(error: BaseException) -> list[CodeLine]:
     """Where the author's code was when it raised `error`: one place for each error of a group, without repetitions.
 
     The innermost line that is neither ours, Python's, nor of an installed package. If there is none (the program itself may be
     installed), the outermost that is neither ours nor Python's: the handler or the node. Empty for an error that was never
     raised in such code. An error of ours that has no such line is judged by its cause.
     """
-    found: dict[Place, None] = {}
+    found: dict[CodeLine, None] = {}
     for leaf in leaves_of(error):
         for each in _and_causes(leaf):
             place = _place_in(each.__traceback__)
@@ -132,13 +132,13 @@ def _is_python(file: str) -> bool:
     )
 
 
-def _place_in(trace: types.TracebackType | None) -> Place | None:
+def _place_in(trace: types.TracebackType | None) -> CodeLine | None:
     others = [each for each in _frames(trace) if not _is_machinery(each) and not _is_python(_file(each))]
     if not others:
         return None
     written = [each for each in others if not _file(each).startswith("<") and not any(map(_file(each).__contains__, _INSTALLED))]
     step = written[-1] if written else others[0]
-    return Place(_file(step), step.tb_lineno, step.tb_frame.f_code.co_name)
+    return CodeLine(_file(step), step.tb_lineno, step.tb_frame.f_code.co_name)
 
 
 def _file(step: types.TracebackType) -> str:

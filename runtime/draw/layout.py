@@ -55,7 +55,7 @@ Point = tuple[float, float]
 
 @final
 @attrs.frozen
-class Text:
+class TextLine:
     """One line of text around `x`, its middle at `y`."""
 
     x: float
@@ -74,7 +74,7 @@ class Box:
     width: float
     height: float
     shape: str
-    lines: tuple[Text, ...]
+    lines: tuple[TextLine, ...]
     inner: Picture | None = None
     """The graph within a frame, in its own places."""
     at: Point = (0.0, 0.0)
@@ -89,7 +89,7 @@ class Line:
     start: Point
     curves: tuple[tuple[Point, Point, Point], ...]
     """Each the two control points and the end of a cubic Bézier curve."""
-    labels: tuple[Text, ...]
+    labels: tuple[TextLine, ...]
     is_dashed: bool
     is_thick: bool
     has_dot: bool
@@ -366,11 +366,11 @@ def _box(spot: _Spot, bands: list[Point], measure: Measure) -> Box:
     return Box(left, top, spot.width, spot.height, spot.shape, lines, spot.inner, at)
 
 
-def _stacked(lines: Iterable[str], x: float, y: float, measure: Measure, size: float, leading: float) -> Iterator[Text]:
+def _stacked(lines: Iterable[str], x: float, y: float, measure: Measure, size: float, leading: float) -> Iterator[TextLine]:
     """Lines of text, one above the other around (x, y)."""
     texts = list(lines)
     for index, text in enumerate(texts):
-        yield Text(x, y + (index - (len(texts) - 1) / 2) * leading, text, measure(text, size))
+        yield TextLine(x, y + (index - (len(texts) - 1) / 2) * leading, text, measure(text, size))
 
 
 def _line(way: _Way, bands: list[Point], ports: Mapping[tuple[int, bool], float], measure: Measure) -> Line:

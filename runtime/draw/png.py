@@ -14,7 +14,7 @@ from typing import Final, final
 from PIL import Image, ImageDraw, ImageFont
 
 from actors.graphs.plan import Plan
-from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, TIP, Box, Line, Picture, Point, Text, lay_out
+from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, TIP, Box, Line, Picture, Point, TextLine, lay_out
 from runtime.draw.svg import CORNERS
 
 SCALE: Final = 2.0
@@ -155,7 +155,7 @@ class _Pen:
             radius = CORNERS[box.shape] * self._scale
             self._draw.rounded_rectangle((left, top, right, bottom), radius, fill=fill, outline="#24292f", width=width)
 
-    def _text(self, text: Text, size: float) -> None:
+    def _text(self, text: TextLine, size: float) -> None:
         font, shown = self._fonts.choose(text.text, size * self._scale)
         self._draw.text(self._at((text.x, text.y)), shown, fill="#24292f", font=font, anchor="mm")
 

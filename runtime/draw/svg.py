@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from actors.graphs.plan import Plan
-from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, Box, Line, Picture, Text, lay_out
+from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, Box, Line, Picture, TextLine, lay_out
 
 TIP = (
     '<marker id="tip" viewBox="0 0 10 10" refX="0" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" '
@@ -86,6 +86,6 @@ def _shape(box: Box) -> str:
     return f'<rect x="{left:.1f}" y="{top:.1f}" {size} rx="{CORNERS[box.shape]:g}" fill="{fill}" stroke="#24292f"/>'
 
 
-def _text(text: Text, size: float) -> str:
+def _text(text: TextLine, size: float) -> str:
     scale = "" if size == FONT else f' font-size="{size:g}"'
     return f'<text x="{text.x:.1f}" y="{text.y + size * 0.35:.1f}"{scale}>{escape(text.text)}</text>'

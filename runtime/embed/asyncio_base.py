@@ -10,7 +10,7 @@ from actors.lm import Delta
 from actors.typevars import TypeVar
 from runtime.core.events import Event
 from runtime.embed.asyncio_host import AsyncioHost
-from runtime.embed.face import Answering, Face, Stream, native
+from runtime.embed.face import Answering, OuterFace, Stream, native
 
 E = TypeVar("E", bound=Event, default=Event)
 In = TypeVar("In", default=Any)
@@ -20,7 +20,7 @@ N = TypeVar("N", default=Any)
 T = TypeVar("T", default=Any)
 
 
-class AsyncioFace(Face[AsyncioHost, N]):
+class AsyncioFace(OuterFace[AsyncioHost, N]):
     """A thing of the runtime for coroutines of asyncio: what is awaited crosses to trio, everything else is called as it is.
 
     `timeout` is in seconds; when they are over, the work is cancelled, and ``TimeoutError`` is raised once it has stopped. So it
@@ -48,7 +48,7 @@ class AsyncioStream(Stream[AsyncioHost, T]):
         return self
 
     async def __anext__(self) -> T:
-        self._refuse_when_closed("async with {}: async for event in events")
+        self._reject_when_closed("async with {}: async for event in events")
         if not self._taken:
             self._taken.extend(await self._host.cross(self._stream.what, None, self._stream.take))
         if not self._taken:

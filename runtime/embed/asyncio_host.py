@@ -21,7 +21,7 @@ from outcome import Error, Outcome, Value
 from actors.errors import UsageError
 from runtime.app import Runtime
 from runtime.embed import selector_guest
-from runtime.embed.crossing import MAKERS, Call, Session, undo
+from runtime.embed.crossing import MAKERS, HostCall, HostSession, undo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Guest:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.sessions: set[Session] = set()
+        self.sessions: set[HostSession] = set()
         self.is_ending = False
         self._is_abandoned = False
         self._pid = os.getpid()
@@ -86,14 +86,14 @@ class Guest:
         if not self.ended.done():
             self.ended.set_result(None)
 
-    async def admit(self, session: Session) -> None:
+    async def admit(self, session: HostSession) -> None:
         """Let `session` be served by this guest."""
         self.sessions.add(session)
         nursery = await asyncio.shield(self._started)
         session.has_begun = True
         nursery.start_soon(session.serve, name="understudy runtime")
 
-    async def dismiss(self, session: Session) -> None:
+    async def dismiss(self, session: HostSession) -> None:
         """`session` is over; the last one takes the guest with it."""
         self.sessions.discard(session)
         if not self.sessions and not self.is_ending:
@@ -156,7 +156,7 @@ def _taken_by(loop: asyncio.AbstractEventLoop) -> UsageError:
 class AsyncioHost:
     """How coroutines of one loop reach one runtime; the faces' way across."""
 
-    def __init__(self, guest: Guest, session: Session) -> None:
+    def __init__(self, guest: Guest, session: HostSession) -> None:
         self.hold = session.hold
         self._guest = guest
         self._session = session
@@ -197,7 +197,7 @@ class AsyncioHost:
     ) -> T:
         """Await ``function(...)`` under trio; cancelled, cancel it and wait until it has stopped."""
         self.check(what)
-        call = Call(what, partial(function, *args, **kwargs), timeout)
+        call = HostCall(what, partial(function, *args, **kwargs), timeout)
         self._session.begin(call)
         try:
             await self._ended(call)
@@ -213,7 +213,7 @@ class AsyncioHost:
         result: T = call.outcome.unwrap()
         return result
 
-    def _ended(self, call: Call) -> asyncio.Future[None]:
+    def _ended(self, call: HostCall) -> asyncio.Future[None]:
         future = self._guest.loop.create_future()
         if call.outcome is not None:
             future.set_result(None)
@@ -223,7 +223,7 @@ class AsyncioHost:
     def _take_back(self, what: str, made: Any) -> asyncio.Future[None]:
         runtime = self._session.runtime
         assert runtime is not None, "it has made something"
-        call = Call(f"{what}, taken back,", partial(_take_back, runtime, made), None)
+        call = HostCall(f"{what}, taken back,", partial(_take_back, runtime, made), None)
         self._session.begin(call)
         return self._ended(call)
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 from runtime.app import Runtime
 from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.asyncio_host import AsyncioHost, Guest, guest_of_this_loop
-from runtime.embed.crossing import OpenRuntime, Session
+from runtime.embed.crossing import HostSession, OpenRuntime
 
 P = ParamSpec("P")
 
@@ -40,7 +40,7 @@ class _Visit:
     """One `async with` block of an asyncio task around one runtime."""
 
     def __init__(self, opens: OpenRuntime) -> None:
-        self._session = Session(opens, self._wake, self._ended)
+        self._session = HostSession(opens, self._wake, self._ended)
         self._change = asyncio.Event()
         self._guest: Guest | None = None
         self._body: asyncio.Task[Any] | None = None

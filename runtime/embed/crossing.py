@@ -28,7 +28,7 @@ OpenRuntime = Callable[[], contextlib.AbstractAsyncContextManager[Runtime]]
 
 
 @final
-class Call:
+class HostCall:
     """One awaitable that a host waits for. It always ends: `on_end` is called once, when no task of the call is left."""
 
     def __init__(self, what: str, function: Callable[[], Awaitable[Any]], timeout: float | None) -> None:
@@ -83,7 +83,7 @@ def timed_out(what: str, timeout: float | None) -> TimeoutError:
 
 
 @final
-class Session:
+class HostSession:
     """One runtime that is open inside trio for a host outside; its :meth:`serve` is a task of the code that runs trio."""
 
     def __init__(self, open_runtime: OpenRuntime, on_started: Callable[[], None], on_ended: Callable[[], None]) -> None:
@@ -96,7 +96,7 @@ class Session:
         self._open_runtime = open_runtime
         self._on_started = on_started
         self._on_ended = on_ended
-        self._calls: set[Call] = set()
+        self._calls: set[HostCall] = set()
         self._nursery: trio.Nursery | None = None
         self._body = trio.Event()
         self._is_abrupt = False
@@ -141,7 +141,7 @@ class Session:
             self._nursery = None
             nursery.cancel_scope.cancel()
 
-    def begin(self, call: Call) -> None:
+    def begin(self, call: HostCall) -> None:
         """Start the work of `call` in its own task, with the caller's context variables."""
         call.has_begun = True
         if self._nursery is None:
@@ -150,14 +150,14 @@ class Session:
         self._calls.add(call)
         self._nursery.start_soon(self._carry_out, call, name=f"understudy {call.what}")
 
-    async def _carry_out(self, call: Call) -> None:
+    async def _carry_out(self, call: HostCall) -> None:
         try:
             await call.carry_out()
         finally:
             self._calls.discard(call)
             call.end(Error(self.closed(call.what)))  # unless it has ended in its own way
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: HostCall) -> None:
         """The caller was interrupted: cancel its call, or see to it that it never begins."""
         if call.has_begun:
             call.cancel()
@@ -285,5 +285,5 @@ async def undo(runtime: Runtime, made: RunHandle | Deployment | HeldStream | Act
             await runtime.stop(made)
 
 
-MAKERS = frozenset({Runtime.start, Runtime.spawn, Runtime.supervise, Runtime.deploy, Session.hold})
+MAKERS = frozenset({Runtime.start, Runtime.spawn, Runtime.supervise, Runtime.deploy, HostSession.hold})
 """What :func:`undo` is for."""

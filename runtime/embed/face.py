@@ -19,7 +19,7 @@ T = TypeVar("T")
 N = TypeVar("N")
 
 
-class Host(Protocol):
+class WayAcross(Protocol):
     """A way across to trio, as far as all are alike."""
 
     def call_now(self, what: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,10 +27,10 @@ class Host(Protocol):
         ...
 
 
-H = TypeVar("H", bound=Host)
+H = TypeVar("H", bound=WayAcross)
 
 
-class Face(Generic[H, N]):
+class OuterFace(Generic[H, N]):
     """A thing of the runtime for the code of one host. Two are equal when they are before the same thing."""
 
     faces: ClassVar[dict[type, type[Any]]]
@@ -87,7 +87,7 @@ class Face(Generic[H, N]):
 
 def native(argument: object) -> Any:
     """What is behind `argument`, if it is a face; else `argument`."""
-    return cast("Face[Any, object]", argument).native if isinstance(argument, Face) else argument
+    return cast("OuterFace[Any, object]", argument).native if isinstance(argument, OuterFace) else argument
 
 
 class Stream(Generic[H, T]):
@@ -99,7 +99,7 @@ class Stream(Generic[H, T]):
         self._taken: deque[T] = deque()
         self._is_open = False
 
-    def _refuse_when_closed(self, form: str) -> None:
+    def _reject_when_closed(self, form: str) -> None:
         if not self._is_open:
             raise UsageError(
                 f"{self._stream.what} is iterated outside of its block.\n"

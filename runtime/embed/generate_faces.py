@@ -40,7 +40,7 @@ FACED = [*(native.__name__ for native in NATIVE), *STREAMS]
 
 
 @attrs.frozen
-class Host:
+class FaceKind:
     """One kind of face."""
 
     prefix: str
@@ -52,7 +52,7 @@ class Host:
 
 
 HOSTS = (
-    Host(
+    FaceKind(
         "Asyncio",
         "runtime.embed.asyncio_base",
         "runtime/embed/asyncio_faces.py",
@@ -60,7 +60,7 @@ HOSTS = (
         "for coroutines of asyncio",
         awaits=True,
     ),
-    Host(
+    FaceKind(
         "Portal",
         "runtime.embed.portal_base",
         "runtime/embed/portal_faces.py",
@@ -71,7 +71,7 @@ HOSTS = (
 )
 
 
-def render(host: Host) -> str:
+def render(host: FaceKind) -> str:
     """The file of one host's faces."""
     imports: dict[str, set[str]] = {"typing": {"final"}, host.base: {f"{host.prefix}Face"}}
     classes = [_render_class(host, native, imports) for native in NATIVE]
@@ -82,7 +82,7 @@ def render(host: Host) -> str:
     return "\n".join([*lines, "", *classes])
 
 
-def _render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str:
+def _render_class(host: FaceKind, native: type, imports: dict[str, set[str]]) -> str:
     definition, _ = _definition(native)
     bases = _render_bases(host, native, definition, imports)
     lines = [f"@final\nclass {host.prefix}{native.__name__}({bases}):", f'    """``{native.__name__}`` {host.doc}."""', ""]
@@ -117,7 +117,7 @@ def _definition(native: type) -> tuple[ast.ClassDef, dict[str, tuple[str, str | 
     return found, _names_of(tree, module.__name__)
 
 
-def _render_bases(host: Host, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:
+def _render_bases(host: FaceKind, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:
     generic = [ast.unparse(base) for base in definition.bases if ast.unparse(base).startswith("Generic[")]
     if not generic:
         return f"{host.prefix}Face[{native.__name__}], of={native.__name__}"
@@ -127,7 +127,7 @@ def _render_bases(host: Host, native: type, definition: ast.ClassDef, imports: d
     return f"{host.prefix}Face[{native.__name__}{given}], {generic[0]}, of={native.__name__}"
 
 
-def _render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _render_member(host: FaceKind, native: type, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     decorators = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
     returns = faced(host, ast.unparse(node.returns)) if node.returns is not None else "None"
     blocks = isinstance(node, ast.AsyncFunctionDef)
@@ -157,7 +157,7 @@ def _render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFu
     yield ""
 
 
-def _body(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, is_property: bool, blocks: bool, streams: str) -> str:
+def _body(host: FaceKind, node: ast.FunctionDef | ast.AsyncFunctionDef, is_property: bool, blocks: bool, streams: str) -> str:
     call = f"self._native.{node.name}"
     if not is_property:
         given = _arguments(node)
@@ -183,7 +183,7 @@ def _stream_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str
     )
 
 
-def _parameters(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, *, timeout: bool) -> str:
+def _parameters(host: FaceKind, node: ast.FunctionDef | ast.AsyncFunctionDef, *, timeout: bool) -> str:
     given = ast.parse(ast.unparse(node)).body[0]
     assert isinstance(given, ast.FunctionDef | ast.AsyncFunctionDef)
     if timeout:
@@ -200,7 +200,7 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return ", ".join(names)
 
 
-def faced(host: Host, annotation: str) -> str:
+def faced(host: FaceKind, annotation: str) -> str:
     """`annotation` with the host's faces in the place of what they are before."""
     return re.sub(rf"\b({'|'.join(FACED)})\b", rf"{host.prefix}\1", annotation)
 
@@ -222,7 +222,7 @@ def _names_of(tree: ast.Module, module: str) -> dict[str, tuple[str, str | None]
 
 
 def _add_imports(
-    host: Host,
+    host: FaceKind,
     node: ast.FunctionDef | ast.AsyncFunctionDef,
     known: dict[str, tuple[str, str | None]],
     imports: dict[str, set[str]],

@@ -9,7 +9,7 @@ from typing import Any, Self, final
 from actors.lm import Delta
 from actors.typevars import TypeVar
 from runtime.core.events import Event
-from runtime.embed.face import Answering, Face, Stream, native
+from runtime.embed.face import Answering, OuterFace, Stream, native
 from runtime.embed.portal_host import PortalHost
 
 E = TypeVar("E", bound=Event, default=Event)
@@ -20,7 +20,7 @@ N = TypeVar("N", default=Any)
 T = TypeVar("T", default=Any)
 
 
-class PortalFace(Face[PortalHost, N]):
+class PortalFace(OuterFace[PortalHost, N]):
     """A thing of the runtime for threads: a method posts its work to the runtime's thread and waits for it.
 
     `timeout` is in seconds; when they are over, the work is cancelled, and ``TimeoutError`` is raised once it has stopped. So it
@@ -48,7 +48,7 @@ class PortalStream(Stream[PortalHost, T]):
         return self
 
     def __next__(self) -> T:
-        self._refuse_when_closed("with {}: for event in events")
+        self._reject_when_closed("with {}: for event in events")
         if not self._taken:
             self._taken.extend(self._host.cross(self._stream.what, None, self._stream.take))
         if not self._taken:

@@ -17,7 +17,7 @@ from outcome import Error, Value
 
 from actors.errors import UsageError
 from runtime.app import Runtime
-from runtime.embed.crossing import MAKERS, Call, OpenRuntime, Session, undo
+from runtime.embed.crossing import MAKERS, HostCall, HostSession, OpenRuntime, undo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class PortalHost:
 
     def __init__(self, open_runtime: OpenRuntime, *, interrupts: bool = False) -> None:
         """With `interrupts`, the main thread gets a ``KeyboardInterrupt`` when a runtime that it has opened ends on its own."""
-        self._session = Session(open_runtime, self._wake, self._wake)
+        self._session = HostSession(open_runtime, self._wake, self._wake)
         self.hold = self._session.hold
         self._change = threading.Semaphore(0)
         self._token: trio.lowlevel.TrioToken | None = None
@@ -167,7 +167,7 @@ class PortalHost:
     ) -> T:
         """Wait for ``function(...)`` under trio; interrupted, cancel it and wait until it has stopped."""
         self.check(what)
-        call = Call(what, partial(function, *args, **kwargs), timeout)
+        call = HostCall(what, partial(function, *args, **kwargs), timeout)
         try:
             self._wait_for(call)
         except BaseException:  # KeyboardInterrupt, or what a signal handler of a server raises in its workers
@@ -175,13 +175,13 @@ class PortalHost:
                 call.end(Error(self._session.closed(what)))
             _wait_for_end(call)
             if isinstance(call.outcome, Value) and getattr(function, "__func__", None) in MAKERS and self._session.runtime:
-                self._wait_for(Call(f"{what}, taken back,", partial(undo, self._session.runtime, call.outcome.value), None))
+                self._wait_for(HostCall(f"{what}, taken back,", partial(undo, self._session.runtime, call.outcome.value), None))
             raise
         assert call.outcome is not None, "a call that has ended has an outcome"
         result: T = call.outcome.unwrap()
         return result
 
-    def _wait_for(self, call: Call) -> None:
+    def _wait_for(self, call: HostCall) -> None:
         ended = threading.Lock()
         ended.acquire()
         call.on_end = ended.release
@@ -196,7 +196,7 @@ class PortalHost:
             pass
 
 
-def _wait_for_end(call: Call) -> None:
+def _wait_for_end(call: HostCall) -> None:
     ended = threading.Event()
     call.on_end = ended.set
     while call.outcome is None:

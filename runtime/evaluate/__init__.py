@@ -1,4 +1,8 @@
-"""Evaluate graphs on rows of data, and compare two of them with an error rate that holds."""
+"""Evaluate graphs on rows of data, and compare two of them with an error rate that holds.
+
+Begin at ``evaluating.py`` (one graph on all rows) and ``comparing.py`` (two of them); rows are in ``dataset.py``, judges in
+``scoring.py``, the statistics in ``sequential.py``, simulated users in ``users.py``, pages in ``report.py``.
+"""
 
 from runtime.evaluate.comparing import Comparison, compare, compared
 from runtime.evaluate.compiled_nodes import Compilation, compile_graph

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
-from actors.argument_checks import check_count, refuse
+from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.evaluate.dataset import Dataset, Example
@@ -242,7 +242,7 @@ class _Race:
 
 def _check_error(owner: object, error: object) -> None:
     if isinstance(error, bool) or not isinstance(error, int | float) or not 0 < error < 1:
-        raise refuse(owner, "error", error, "a probability between 0 and 1, such as 0.05")
+        raise rejected(owner, "error", error, "a probability between 0 and 1, such as 0.05")
 
 
 def _never(*_: object) -> bool:

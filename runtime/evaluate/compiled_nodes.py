@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -288,7 +287,8 @@ def _alone(
 
 
 def _union(spec: NodeSpec) -> Any:
-    return functools.reduce(operator.or_, [*spec.outputs, *([Nothing] if spec.may_end else [])])
+    kinds: list[Any] = [*spec.outputs, *([Nothing] if spec.may_end else [])]
+    return functools.reduce(lambda one, other: one | other, kinds)
 
 
 def _with_none(judge: Metric) -> Metric:

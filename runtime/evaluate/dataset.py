@@ -22,6 +22,11 @@ OWN = frozenset({"id", "input", "input_type", "slice", "labels"})
 """Fields of a row that mean something to the data set itself, where there is a field ``input``."""
 
 
+def _digest(row: Example) -> str:  # once and not when it is asked for: it is, several times for each run
+    message: object = row.input
+    return hashlib.sha256(write_text(type(message), message).encode()).hexdigest()[:8]
+
+
 @final
 @attrs.frozen
 class Example:
@@ -34,12 +39,8 @@ class Example:
     """What else the row holds, such as the right answer."""
     slice: str | None = None
     """The group that a report shows it in."""
-    digest: str = attrs.field(init=False, repr=False, eq=False)
+    digest: str = attrs.field(init=False, repr=False, eq=False, default=attrs.Factory(_digest, takes_self=True))
     """8 hexadecimal digits of the input: the same row has the same."""
-
-    @digest.default
-    def _digest(self) -> str:  # now and not when it is asked for: it is, several times for each run
-        return hashlib.sha256(write_text(type(self.input), self.input).encode()).hexdigest()[:8]
 
     def __getattr__(self, name: str) -> Any:
         labels = cast("Mapping[str, Any]", object.__getattribute__(self, "labels"))

@@ -84,21 +84,21 @@ class Spoken:
 
 @final
 @attrs.frozen
-class Next(Request[Spoken]):
+class NextSaying(Request[Spoken]):
     """What was said so far: what does the user say now?"""
 
     exchanges: tuple[Exchange, ...]
 
 
 @final
-class SimulatedUser(Actor[Next]):
+class SimulatedUser(Actor[NextSaying]):
     """Plays a ``Persona``. Spawned by :func:`converse`, or by hand: ``await runtime.spawn(SimulatedUser, persona, lm)``."""
 
     def __init__(self, persona: Persona, lm: LM) -> None:
         self._persona = persona
         self._lm = lm
 
-    async def receive(self, message: Next) -> Spoken:
+    async def receive(self, message: NextSaying) -> Spoken:
         """The next message of the user."""
         persona = self._persona
         if not message.exchanges and persona.opening is not None:
@@ -139,7 +139,7 @@ async def converse(
         for turn in itertools.count():
             if turn == persona.max_turns:
                 return Dialogue(persona, exchanges, "turns", outputs)
-            spoken = await user.ask(Next(exchanges))
+            spoken = await user.ask(NextSaying(exchanges))
             if spoken.text is None:
                 return Dialogue(persona, exchanges, "goal", outputs)
             output = await talk.send(make(spoken.text))

@@ -19,9 +19,9 @@ from actors.graphs.toolboxes import OfferedTool
 from actors.graphs.tools import ToolSpec
 from runtime.graphs.asking import ask
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.stored_answers import remember
-from runtime.lm.tools.rounds import Offered, Request
+from runtime.lm.tools.rounds import Offered, ToolRequest
 from runtime.lm.tools.tool_schemas import digest_of, result_text
 from runtime.messages import schemas
 from runtime.messages.kinds import union_of
@@ -51,7 +51,7 @@ def form_of(tool: Offered) -> Any:
 class Agreed:
     """A call that may be made."""
 
-    request: Request
+    request: ToolRequest
     is_changed: bool = False
     """Whether the person has changed its arguments."""
 
@@ -63,7 +63,7 @@ class Agreed:
         return result_text(f"[A person has changed the arguments to {made}.]\n{text}")
 
 
-async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agreed:
+async def agreed(active: ActiveDelivery, pulse: Pulse, request: ToolRequest, path: str) -> Agreed:
     """Ask a person about the call at `path`, and wait for what they decide.
 
     Raises:
@@ -76,7 +76,7 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
     try:
         with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
             answer = await ask(
-                work,
+                active,
                 Arguments(dict(request.arguments)) if form is Arguments else request.arguments,
                 union_of([form, Approved, Refused]),
                 limit_s,
@@ -88,16 +88,16 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
         raise ToolTimedOut(
             f"no one has agreed to the call of the tool {name!r} within approve_s={limit_s:g}, so it was not made.\n"
             "  Fix: give people more time.",
-            run_id=work.run.id,
+            run_id=active.run.id,
         ) from error
     if isinstance(answer, Refused):
-        raise _refused(name, answer.reason)
+        raise _rejected(name, answer.reason)
     if isinstance(answer, Approved):
         return Agreed(request)
     arguments: Any = answer.values if isinstance(answer, Arguments) else answer
-    return Agreed(Request(request.index, request.tool, arguments), digest_of(arguments) != digest_of(request.arguments))
+    return Agreed(ToolRequest(request.index, request.tool, arguments), digest_of(arguments) != digest_of(request.arguments))
 
 
-def _refused(tool: str, reason: str) -> ToolRefused:
+def _rejected(tool: str, reason: str) -> ToolRefused:
     why = f": {reason[:MOST_SAID]}" if reason.strip() else ", without a reason"
     return ToolRefused(f"a person has declined the call of {tool!r}{why}", tool=tool)

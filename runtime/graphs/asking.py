@@ -10,9 +10,9 @@ import trio
 from actors.errors import NodeTimedOut, UsageError
 from actors.graphs.annotations import is_message_type
 from actors.words import repr_of
-from runtime.graphs.questions import Talk
-from runtime.graphs.run import Work
-from runtime.graphs.stored_answers import ANSWERED, Answer, codec_for, message_data, read_answer
+from runtime.graphs.questions import AskedByNode
+from runtime.graphs.run import ActiveDelivery
+from runtime.graphs.stored_answers import ANSWERED, PersonAnswer, codec_for, message_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.messages.tags import tag_of
 
@@ -28,7 +28,7 @@ def overdue(node: str, timeout_s: float | None, run_id: str) -> NodeTimedOut:
 
 
 async def ask(
-    work: Work,
+    active: ActiveDelivery,
     question: object,
     answer: Any,
     timeout_s: float | None = None,
@@ -55,30 +55,30 @@ async def ask(
             f"run.ask({repr_of(question)}): a question is a message, such as an attrs class or a dataclass.\n"
             "  Fix: @attrs.frozen class MayISend: text: str; and await run.ask(MayISend('…'), Approved)."
         )
-    run, path = work.run, work.delivery.path
+    run, path = active.run, active.delivery.path
     told = message_data(question) + "|".join(map(tag_of, answers)).encode() + place.encode()
     digest = blake2s(told, digest_size=6).hexdigest()
-    talk = work.talk = work.talk or Talk()
-    part = "ask" if work.error is None else "fallback"
-    key = f"{path}#{part}:{digest}:{talk.number(digest, work.step.attempt)}"
+    talk = active.talk = active.talk or AskedByNode()
+    part = "ask" if active.error is None else "fallback"
+    key = f"{path}#{part}:{digest}:{talk.number(digest, active.step.attempt)}"
     known = run.past[path].answers.get(key) if path in run.past else None
     if known is not None and key not in talk.answers:
         how, data = read_answer(known.data)
         value = codec_for(*answers).decode(data) if how == ANSWERED else None
-        talk.answers[key] = Answer(value, None, how != ANSWERED, None, "")
+        talk.answers[key] = PersonAnswer(value, None, how != ANSWERED, None, "")
     if key not in talk.answers:
-        await _answered(work, talk, question, answers, key, timeout_s, text, to, place)
+        await _answered(active, talk, question, answers, key, timeout_s, text, to, place)
     else:
         await trio.lowlevel.checkpoint()
     found = talk.answers[key]
     if found.is_late:
-        raise overdue(work.node, timeout_s, run.id)
+        raise overdue(active.node, timeout_s, run.id)
     return found.value
 
 
 async def _answered(
-    work: Work,
-    talk: Talk,
+    active: ActiveDelivery,
+    talk: AskedByNode,
     question: object,
     answers: tuple[type, ...],
     key: str,
@@ -88,12 +88,12 @@ async def _answered(
     place: str,
 ) -> None:
     """Wait until the question has its answer, or none in time."""
-    run = work.run
+    run = active.run
     heard = talk.heard.setdefault(key, trio.Event())
     if key not in talk.asks:
         assert run.desk is not None, "a runtime has a desk"
 
-        def settled(answer: Answer) -> None:
+        def settled(answer: PersonAnswer) -> None:
             def follow() -> None:
                 talk.answers[key] = answer
                 heard.set()
@@ -106,10 +106,10 @@ async def _answered(
         talk.asks[key] = run.desk.ask(
             run,
             key,
-            node=work.node,
-            path=work.delivery.path,
-            shown_path=place or work.delivery.path,
-            attempt=work.step.attempt,
+            node=active.node,
+            path=active.delivery.path,
+            shown_path=place or active.delivery.path,
+            attempt=active.step.attempt,
             text=text,
             asks=question,
             answers=answers,

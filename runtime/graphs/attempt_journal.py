@@ -57,7 +57,7 @@ class AttemptJournal:
         answers = self.journal.bought(self.path).answers
         return any(kept for key, kept in answers.items() if key.startswith(f"{self.attempt}:"))
 
-    async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
+    async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> JournaledCall | None:
         """A call that is about to be made, or that an earlier life has made; None for one that cannot be found again.
 
         Returns when it is written that the call is about to be made: what may be paid for is counted, whenever the process ends.
@@ -73,7 +73,7 @@ class AttemptJournal:
         known = self.journal.bought(self.path).answers.get(f"{self.attempt}:{digest}")
         place = f"{self.path}#{self.attempt}:{digest}"
         if known:
-            return RecordedCall(self, place, decode_answer(known.popleft()))
+            return JournaledCall(self, place, decode_answer(known.popleft()))
         await self.confirm()
         rehearsal, known_end = self.journal.rehearsal, None
         if rehearsal is not None:
@@ -82,11 +82,11 @@ class AttemptJournal:
         if entry.result is None:  # it waits behind others: a crash would lose it, and not the request
             with self._still():
                 await entry.wait()
-        return RecordedCall(self, place, None, known_end)
+        return JournaledCall(self, place, None, known_end)
 
 
 @final
-class RecordedCall:
+class JournaledCall:
     """One call of a language model, which begins or has its answer."""
 
     def __init__(

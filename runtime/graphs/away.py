@@ -8,19 +8,25 @@ from typing import Any, Protocol, final
 from actors.errors import UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
+from actors.lm import LM
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 
 
 class Elsewhere(Protocol):
     """Calls the function of one node in another process."""
 
-    async def call(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any]) -> Any:
-        """What the function returns, given the messages that it gets; the rest of its parameters it gets there."""
+    async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
+        """What the function returns, given the messages that it gets and its model; the rest of its parameters it gets there."""
         ...
 
     async def stream(
-        self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], take: Callable[[Any], Awaitable[None]]
+        self,
+        message: ActiveDelivery,
+        pulse: Pulse,
+        arguments: Mapping[str, Any],
+        lm: LM | None,
+        take: Callable[[Any], Awaitable[None]],
     ) -> None:
         """Call `take` with each item that the function yields; the next one is asked for when that has returned."""
         ...

@@ -20,11 +20,11 @@ from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.cut_calls import name_of
 from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
-from runtime.lm.tools.rounds import Request
+from runtime.graphs.run import ActiveDelivery
+from runtime.lm.tools.rounds import ToolRequest
 from runtime.lm.tools.tool_schemas import by_name
 
-RunInside = Callable[[Any, object, Work, str, str], Awaitable[Any]]
+RunInside = Callable[[Any, object, ActiveDelivery, str, str], Awaitable[Any]]
 """Runs a graph as a part of the work on a message, under the name of its call and its own path."""
 
 
@@ -32,7 +32,7 @@ RunInside = Callable[[Any, object, Work, str, str], Awaitable[Any]]
 class Calling:
     """Calls the tools of one attempt."""
 
-    def __init__(self, spec: NodeSpec, run_inside: RunInside, lm: NodeLM | None, message: Work, pulse: Pulse) -> None:
+    def __init__(self, spec: NodeSpec, run_inside: RunInside, lm: NodeLM | None, message: ActiveDelivery, pulse: Pulse) -> None:
         self._spec = spec
         self._run_inside = run_inside
         self._lm = lm
@@ -41,7 +41,7 @@ class Calling:
         self.boxes: dict[str, tuple[Toolbox, ActorRef[Any]]] = {}
         """The toolbox of each offered tool that has one, with its actor, by the tool's name."""
 
-    def needs_approval(self, request: Request) -> bool:
+    def needs_approval(self, request: ToolRequest) -> bool:
         """Whether a person has to agree to a call.
 
         Raises:
@@ -57,7 +57,7 @@ class Calling:
             return bool(approve(**{name: given[name] for name in inspect.signature(approve).parameters}))
         return bool(approve(request.arguments))
 
-    async def in_time(self, request: Request, path: str) -> Any:
+    async def in_time(self, request: ToolRequest, path: str) -> Any:
         """What a call gives.
 
         Raises:
@@ -75,7 +75,7 @@ class Calling:
             run_id=self._message.run.id,
         )
 
-    async def _called(self, request: Request, path: str) -> Any:
+    async def _called(self, request: ToolRequest, path: str) -> Any:
         tool, arguments = request.tool, request.arguments
         if isinstance(tool, OfferedTool):
             key = f"{self._message.run.id}:{path}"
@@ -101,13 +101,13 @@ class Calling:
 
     async def _parameters(self, tool: ToolSpec, arguments: Any, path: str) -> Mapping[str, Any]:
         """A function's parameters: what the model gave, and what is injected."""
-        work, run = self._message, self._message.run
+        active, run = self._message, self._message.run
         given = by_name(arguments)
         if tool.needs:
             assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
             given.update(await run.dependencies.resolve(tool.needs, node=self._spec.name, path=path))
         for parameter, wanted in tool.injected.items():
-            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse, path)
+            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(active, self._pulse, path)
         return given
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.graphs.conversations import TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.groups import leaves_of
@@ -39,9 +39,11 @@ class Compactor:
         expected = "an async function of a list[Turn], or a graph that takes TooLong"
         if isinstance(compact, Graph):
             if TooLong not in compact.input_types:
-                raise refuse("conversation", "compact", compact, f"{expected}; this one takes {type_names(compact.input_types)}")
+                raise rejected(
+                    "conversation", "compact", compact, f"{expected}; this one takes {type_names(compact.input_types)}"
+                )
         elif compact is not None and not _is_async(compact):
-            raise refuse("conversation", "compact", compact, expected)
+            raise rejected("conversation", "compact", compact, expected)
         self._engine = engine
         self._compact = compact
 

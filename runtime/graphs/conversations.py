@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, cast, final
 import trio
 
 from actors.actor import ActorRef
-from actors.argument_checks import check_count, refuse
+from actors.argument_checks import check_count, rejected
 from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
 from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
@@ -91,7 +91,7 @@ class Conversations:
                 "  Fix: runtime.conversation(graph, key='user-7')."
             )
         if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise refuse("conversation", "policy", policy, "a member of Policy, such as Policy.ENQUEUE")
+            raise rejected("conversation", "policy", policy, "a member of Policy, such as Policy.ENQUEUE")
         check_count("conversation", "keep", keep)
         check_timeout("conversation", "idle_s", idle_s)
         return Conversation(self, graph, key, policy, keep, Compactor(self.engine, compact), idle_s)
@@ -347,7 +347,7 @@ class Conversation(Generic[In, Out]):
             StoreError: the store failed; the same call can be made again.
         """
         talk = await self._owner.opened(self._name, self._keep, self._idle_s)
-        self._refuse_own_turn()
+        self._reject_own_turn()
         number = talk.join()
         try:
             async with self._held(talk, number):
@@ -379,7 +379,7 @@ class Conversation(Generic[In, Out]):
 
         With a `number`, the message was accepted before, and stands in line.
         """
-        self._refuse_own_turn()
+        self._reject_own_turn()
         if number is None:
             self._make_way(talk)
         mine, is_new = talk.interruptions, number is None
@@ -424,7 +424,7 @@ class Conversation(Generic[In, Out]):
             if talk.run is not None:
                 talk.run.cancel(f"a later message of the conversation {self.key!r} has interrupted it")
 
-    def _refuse_own_turn(self) -> None:
+    def _reject_own_turn(self) -> None:
         if self._name in _speaking.get():
             raise UsageError(
                 f"the conversation {self.key!r} is waited for by a part of its own run: its turn would never come.\n"

@@ -11,7 +11,7 @@ import attrs
 
 from runtime.graphs.journaling import FRAME_END
 from runtime.journal.records import Record, RecordKind
-from runtime.lm.tools.rounds import Request
+from runtime.lm.tools.rounds import ToolRequest
 from runtime.lm.tools.tool_schemas import digest_of, result_text
 
 _BEGIN: Final = re.compile(
@@ -19,7 +19,7 @@ _BEGIN: Final = re.compile(
 )
 
 
-def name_of(request: Request) -> str:
+def name_of(request: ToolRequest) -> str:
     """The name under which the result of a call is kept: a further attempt that asks for the same gets the same."""
     return f"{request.tool.name} {request.index} {digest_of(request.arguments)}"
 

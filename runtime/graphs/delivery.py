@@ -31,7 +31,7 @@ from runtime.graphs.journaling import Journal
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import FieldDelta, NodeRetrying
 from runtime.graphs.run_record import StepStatus
 from runtime.graphs.slowness import telling_when_slow
@@ -68,7 +68,7 @@ class NodeActor(Actor):
         self._slate: contextvars.Context | None = None
         """The context variables of this instance, before any node's code has run in it."""
 
-    async def receive(self, message: Work) -> None:
+    async def receive(self, message: ActiveDelivery) -> None:
         """Work on one message and deliver what comes of it.
 
         An exception of the node's own code passes: it crashes this instance, and the message is delivered again within the
@@ -115,7 +115,7 @@ class NodeActor(Actor):
         trio.lowlevel.current_task().context = slate.copy()
         await trio.lowlevel.checkpoint()  # trio takes up a task's context with each of its steps
 
-    def _is_settled(self, message: Work, error: BaseException) -> bool:
+    def _is_settled(self, message: ActiveDelivery, error: BaseException) -> bool:
         """Tell the run of a failure; whether that is all, and the instance goes on."""
         if message.run.is_withdrawn(message):
             message.run.failed_too(message, error)
@@ -135,10 +135,12 @@ class NodeActor(Actor):
             message.tell(NodeRetrying, error=error)
         return False
 
-    async def _attempt(self, message: Work) -> Any:
+    async def _attempt(self, message: ActiveDelivery) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment, self._away)
+        attempt = DeliveryAttempt(
+            self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment, self._away
+        )
         if not self._is_bounded:
             return await attempt.perform()
         output, is_done, message.pulse = None, False, pulse
@@ -154,7 +156,7 @@ class NodeActor(Actor):
             raise self._timed_out(message, is_idle=not limit.cancel_called, is_done=is_done)
         return output
 
-    def _timed_out(self, message: Work, *, is_idle: bool, is_done: bool) -> NodeTimedOut:
+    def _timed_out(self, message: ActiveDelivery, *, is_idle: bool, is_done: bool) -> NodeTimedOut:
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
@@ -187,7 +189,7 @@ def _is_spent(error: BaseException) -> bool:
     return all(isinstance(leaf, LMError | RunError) for leaf in leaves) and not any(map(is_worth_another_attempt, leaves))
 
 
-Serve = Callable[[Work, Any], Awaitable[Any]]
+Serve = Callable[[ActiveDelivery, Any], Awaitable[Any]]
 """Has a message worked on by the graph or the actor that stands as a node."""
 
 
@@ -199,15 +201,15 @@ def is_call(spec: NodeSpec) -> bool:
 
 
 @final
-class Attempt:
-    """One delivery of one message."""
+class DeliveryAttempt:
+    """One attempt at one delivery: a message may be delivered again after a failed one."""
 
     def __init__(
         self,
         spec: NodeSpec,
         lm: LM | None,
         serve: Serve | None,
-        message: Work,
+        message: ActiveDelivery,
         pulse: Pulse,
         predictors: Picking | None = None,
         equipment: Equipment | None = None,
@@ -275,7 +277,7 @@ class Attempt:
     async def _call(self, arguments: dict[str, Any]) -> Any:
         spec = self._spec
         if self._away is not None:
-            return await self._away.call(self._message, self._pulse, arguments)
+            return await self._away.call(self._message, self._pulse, arguments, self._lm_of_host())
         if self._serve is not None:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
@@ -305,6 +307,11 @@ class Attempt:
             lm = journal.rehearsal.lm(journal.whole(self._message.delivery.path), self._spec) or lm
         return NodeLM(lm, self._message, self._pulse)
 
+    def _lm_of_host(self) -> NodeLM | None:
+        """What answers the calls that a placed node makes of its model: they are booked here."""
+        wants = self._lm is not None and Injected.LM in self._spec.injected.values()
+        return self._node_lm(self._lm) if wants and self._lm is not None else None
+
     def _on_field(self, field: str, text: str, answer: int) -> None:
         self._pulse.beat()
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
@@ -333,7 +340,7 @@ class Attempt:
 
         arguments = await self._arguments()
         if self._away is not None:
-            await self._away.stream(message, self._pulse, arguments, send_on)
+            await self._away.stream(message, self._pulse, arguments, self._lm_of_host(), send_on)
         else:
             await hand_out(bound(self._spec, arguments)(), send_on)
 

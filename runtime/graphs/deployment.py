@@ -30,7 +30,7 @@ from runtime.graphs.humans import HumanPlace
 from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.wording import wrong_input
-from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.run import ActiveDelivery, ActiveRun
 from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
 from runtime.journal.fingerprint import fingerprint
@@ -41,7 +41,9 @@ from runtime.messages.codec import MessageCodec
 class RunInside(Protocol):
     """Runs a graph as the work of a node of another run, or as a tool that it calls."""
 
-    def __call__(self, graph: Any, message: object, work: Work, call: str = "", path: str | None = None, /) -> Awaitable[Any]:
+    def __call__(
+        self, graph: Any, message: object, active: ActiveDelivery, call: str = "", path: str | None = None, /
+    ) -> Awaitable[Any]:
         """Return its output."""
         ...
 
@@ -152,8 +154,8 @@ class Deployment(Generic[In, Out]):
         """What works on the messages of a node that is a graph or an actor; such an actor is started here."""
         if spec.kind is Kind.GRAPH:
 
-            async def nested(work: Work, message: Any) -> Any:
-                return await run_inside(spec.embedded, message, work)
+            async def nested(active: ActiveDelivery, message: Any) -> Any:
+                return await run_inside(spec.embedded, message, active)
 
             return nested
         if spec.kind is not Kind.ACTOR:
@@ -164,7 +166,7 @@ class Deployment(Generic[In, Out]):
             assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
             ref = cell.ref
 
-        async def asked(_: Work, message: Any) -> Any:
+        async def asked(_: ActiveDelivery, message: Any) -> Any:
             try:
                 return await ref.ask(message)
             except ActorFailed as error:

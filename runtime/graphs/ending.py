@@ -16,7 +16,7 @@ from runtime.graphs.run_record import RunStatus, Step
 
 
 @final
-class Ending:
+class RunEnding:
     """What is known of the end of a run while it still goes on.
 
     Invariant: the first of output, failure and `reason` decides what the run ends as; only failures gather others of their kind.

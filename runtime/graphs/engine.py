@@ -34,7 +34,7 @@ from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reopening import Reopening
 from runtime.graphs.resuming import Resumed, replay
-from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.run import ActiveDelivery, ActiveRun
 from runtime.graphs.run_events import RunAbandoned
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
@@ -197,13 +197,15 @@ class Engine:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
 
-    async def run_inside(self, graph: Graph, message: object, work: Work, call: str = "", path: str | None = None) -> Any:
+    async def run_inside(
+        self, graph: Graph, message: object, active: ActiveDelivery, call: str = "", path: str | None = None
+    ) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; none of it is alive afterwards.
 
         `call` is the name of the call, if the node calls it as a tool; `path` is where its paths begin then.
         """
-        path = work.delivery.path if path is None else path
-        outer = work.run
+        path = active.delivery.path if path is None else path
+        outer = active.run
         deployment = await self._deployments.of(graph)
         state = RunState(deployment.routing, outer.id, path)
         resumed: Resumed | None = None
@@ -212,7 +214,7 @@ class Engine:
         if outer.journal is None:
             commands = state.start(message)
         else:
-            journal, known = outer.journal.inside(work.delivery.path, frame_of(work.step.attempt, call), deployment.codec)
+            journal, known = outer.journal.inside(active.delivery.path, frame_of(active.step.attempt, call), deployment.codec)
             if call and not known:
                 journal.append(RecordKind.GIVEN, "", deployment.codec.encode(message))
             resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests)

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from runtime.graphs.inbox import HEARD, Inbox, Note, pairs_in
 from runtime.graphs.once import Once
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import SignalTaken
 
 
@@ -20,20 +20,20 @@ from runtime.graphs.run_events import SignalTaken
 class Hearing:
     """What one attempt of an agent hears."""
 
-    def __init__(self, work: Work, once: Once | None, is_replayed: Callable[[], bool]) -> None:
+    def __init__(self, active: ActiveDelivery, once: Once | None, is_replayed: Callable[[], bool]) -> None:
         """`once` writes down what was taken; `is_replayed` tells whether calls of an earlier life are still being repeated."""
-        self._work = work
+        self._active = active
         self._once = once
         self._is_replayed = is_replayed
         self._looks = 0
-        self._attempt = str(work.step.attempt)
-        inbox = work.run.outermost.inbox
+        self._attempt = str(active.step.attempt)
+        inbox = active.run.outermost.inbox
         if inbox is not None:
-            inbox.begin_again(work.delivery.path, self._attempt)
+            inbox.begin_again(active.delivery.path, self._attempt)
 
     async def __call__(self) -> Sequence[Any]:
         """What has come since the last look. Not a checkpoint where nothing has."""
-        inbox = self._work.run.outermost.inbox
+        inbox = self._active.run.outermost.inbox
         self._looks += 1
         if self._once is None:
             return [note.message for note in self._taken(inbox)]
@@ -42,21 +42,21 @@ class Hearing:
         if not is_known and (inbox is None or not inbox.has_news or self._is_replayed()):
             return ()
         told: str = await self._once.call(name, self._written, ())
-        journal = self._work.run.outermost.journal
+        journal = self._active.run.outermost.journal
         assert journal is not None, "what is kept is in a journal"
         return [journal.codec.decode(data.encode()) for _, data in pairs_in(json.loads(told))]
 
     async def _written(self) -> str:
         """What is taken now, as it is written down."""
-        journal = self._work.run.outermost.journal
+        journal = self._active.run.outermost.journal
         assert journal is not None, "only a durable run writes"
-        taken = self._taken(self._work.run.outermost.inbox)
+        taken = self._taken(self._active.run.outermost.inbox)
         return json.dumps([[note.key, journal.codec.encode(note.message).decode()] for note in taken])
 
     def _taken(self, inbox: Inbox | None) -> Sequence[Note]:
         if inbox is None:
             return ()
-        found = inbox.take(self._work.delivery.path, self._attempt)
+        found = inbox.take(self._active.delivery.path, self._attempt)
         for note in found:
-            self._work.tell(SignalTaken, key=note.key, signal=note.message)
+            self._active.tell(SignalTaken, key=note.key, signal=note.message)
         return found

@@ -17,10 +17,10 @@ from runtime.core.waits import Waiter
 from runtime.graphs.asking import overdue
 from runtime.graphs.delivery import taken
 from runtime.graphs.questions import Asking, Desk
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import NodeStarted
 from runtime.graphs.run_record import StepStatus
-from runtime.graphs.stored_answers import Answer
+from runtime.graphs.stored_answers import PersonAnswer
 from runtime.journal.records import RecordKind
 
 
@@ -103,17 +103,17 @@ class HumanPlace:
 
     def put_beyond(self, envelope: Envelope) -> None:
         """Ask a person; a message that had no answer in time goes to the fallback."""
-        work: Work = envelope.message
-        if work.error is not None:
+        active: ActiveDelivery = envelope.message
+        if active.error is not None:
             self.fallbacks.mailbox.put_beyond(envelope)
             return
         envelope.holder = self
         self._asked[envelope] = None
-        run, step, spec = work.run, work.step, self._spec
+        run, step, spec = active.run, active.step, self._spec
         step.attempt, step.started_at_s = 1, run.now()
         past = run.past.get(step.path)
         if past is None or not past.asked:
-            work.tell(NodeStarted)
+            active.tell(NodeStarted)
         try:
             if past is not None and past.is_overdue:
                 raise overdue(spec.name, spec.options.timeout_s, run.id)
@@ -124,14 +124,14 @@ class HumanPlace:
                 path=step.path,
                 attempt=1,
                 text=spec.instruction,
-                asks=self._shown(work),
+                asks=self._shown(active),
                 answers=spec.outputs,
                 may_be_none=spec.may_end,
                 timeout_s=spec.options.timeout_s,
                 to=None if spec.human is None else spec.human.to,
                 settle=partial(self._settled, envelope),
-                when_open=partial(_is_asked, work),
-                inputs=b"" if run.journal is None else run.journal.inputs_of(work.delivery),
+                when_open=partial(_is_asked, active),
+                inputs=b"" if run.journal is None else run.journal.inputs_of(active.delivery),
             )
         except Exception as error:  # noqa: BLE001 - a fold of its author's, or a message that cannot be stored
             self._fail(envelope, error)
@@ -158,15 +158,15 @@ class HumanPlace:
         del envelope
         return False
 
-    def _settled(self, envelope: Envelope, answer: Answer) -> None:
-        work: Work = envelope.message
+    def _settled(self, envelope: Envelope, answer: PersonAnswer) -> None:
+        active: ActiveDelivery = envelope.message
         if not answer.is_late:
-            work.run.answered(work, answer, partial(self._done, envelope), partial(self._fail, envelope))
+            active.run.answered(active, answer, partial(self._done, envelope), partial(self._fail, envelope))
             return
-        journal = work.run.journal
+        journal = active.run.journal
         if journal is not None:
-            journal.append(RecordKind.ANSWERED, work.step.path, answer.record, answered=answer.question)
-        self._fail(envelope, overdue(self._spec.name, self._spec.options.timeout_s, work.run.id))
+            journal.append(RecordKind.ANSWERED, active.step.path, answer.record, answered=answer.question)
+        self._fail(envelope, overdue(self._spec.name, self._spec.options.timeout_s, active.run.id))
 
     def _done(self, envelope: Envelope) -> None:
         self._asked.pop(envelope, None)
@@ -176,9 +176,9 @@ class HumanPlace:
         self._asked.pop(envelope, None)
         envelope.give_up(error)
 
-    def _shown(self, work: Work) -> Any:
+    def _shown(self, active: ActiveDelivery) -> Any:
         """What the person is asked about: the message, or for several parameters all of them by name."""
-        spec, delivery = self._spec, work.delivery
+        spec, delivery = self._spec, active.delivery
         shown: dict[str, Any] = {**taken(spec, delivery.arguments), **delivery.recalled}
         for entry in spec.recalls:
             if entry.name not in shown:
@@ -186,12 +186,12 @@ class HumanPlace:
                 raise RecallError(
                     f"node {spec.name!r} ({spec.location}) recalls {kinds} in {entry.name!r}, and none was made on the way to "
                     f"{delivery.path}.\n  Fix: write Annotated[{kinds} | None, Recall()], and show None.",
-                    run_id=work.run.id,
+                    run_id=active.run.id,
                     node=spec.name,
                     parameter=entry.name,
                 )
         return next(iter(shown.values())) if len(shown) == 1 else shown
 
 
-def _is_asked(work: Work) -> None:
-    work.step.status = StepStatus.ASKED
+def _is_asked(active: ActiveDelivery) -> None:
+    active.step.status = StepStatus.ASKED

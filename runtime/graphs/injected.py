@@ -14,14 +14,14 @@ import trio
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
 from runtime.graphs.asking import ask
-from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
+from runtime.graphs.attempt_journal import AttemptJournal, JournaledCall
 from runtime.graphs.leaving import Leaving
-from runtime.graphs.node_calls import Call
+from runtime.graphs.node_calls import NodeCall
 from runtime.graphs.once import Once
 from runtime.graphs.prompt_text import shown_prompt
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.rehearsing import CaseDiverged, Known
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import LMAsked, LMDelta, NodeReported
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.kept import KeptStream
@@ -52,9 +52,9 @@ class NodeRun:
     _ask: Callable[[object, Any, float | None], Awaitable[Any]] | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
-    def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
-        """That of `work`, or of a part of it with a path below it."""
-        run, step = work.run, work.step
+    def of(cls, active: ActiveDelivery, pulse: Pulse, path: str) -> NodeRun:
+        """That of `active`, or of a part of it with a path below it."""
+        run, step = active.run, active.step
 
         def report(text: str, done: float | None, of: float | None) -> None:
             pulse.beat()
@@ -65,7 +65,7 @@ class NodeRun:
 
         async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
             with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
-                return await ask(work, question, answer, timeout_s)
+                return await ask(active, question, answer, timeout_s)
 
         return cls(
             run.id,
@@ -79,9 +79,9 @@ class NodeRun:
             run.wall_time,
             lambda: run.steps_left,
             Once(
-                attempt_journal(work, path),
+                attempt_journal(active, path),
                 pulse.rest,
-                Leaving(work, pulse) if run.journal is not None and path == work.delivery.path else None,
+                Leaving(active, pulse) if run.journal is not None and path == active.delivery.path else None,
             ),
             report,
             ask_person,
@@ -181,9 +181,9 @@ class NodeLM(PassesAbilities):
 
     _lm: LM
 
-    def __init__(self, lm: LM, work: Work, pulse: Pulse) -> None:
+    def __init__(self, lm: LM, active: ActiveDelivery, pulse: Pulse) -> None:
         self._lm = lm
-        self._work = work
+        self._active = active
         self._pulse = pulse
         self._has_found = True
         """Whether the last call was answered from the journal, or there was none yet."""
@@ -201,9 +201,9 @@ class NodeLM(PassesAbilities):
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. If the call fails or is cancelled, its requests are booked, and what they used."""
-        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
+        recorded = None if self._active.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
-            await self._found(Call(self._work, self.model, "chat"), recorded.answer)
+            await self._found(NodeCall(self._active, self.model, "chat"), recorded.answer)
             return recorded.answer
         self._ask(messages)
         if recorded is not None and recorded.known is not None:
@@ -221,9 +221,9 @@ class NodeLM(PassesAbilities):
         An answer that is left before its end is booked as far as it came.
         """
         # Under the name of the other: an answer is the same, in pieces or whole.
-        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
+        recorded = None if self._active.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
-            call = Call(self._work, self.model, "stream")
+            call = NodeCall(self._active, self.model, "stream")
             found = functools.partial(self._found, call, recorded.answer)
             try:
                 yield NodeStream(KeptStream(recorded.answer), functools.partial(self._piece, call), found, call.failed)
@@ -233,9 +233,9 @@ class NodeLM(PassesAbilities):
         self._ask(messages)
         if recorded is not None and recorded.known is not None:
             completion = await self._come(recorded, recorded.known, "stream", Completion)
-            yield NodeStream(KeptStream(completion), lambda delta: self._work.tell(LMDelta, delta=delta), _nothing, _ignored)
+            yield NodeStream(KeptStream(completion), lambda delta: self._active.tell(LMDelta, delta=delta), _nothing, _ignored)
             return
-        call = Call(self._work, self.model, "stream", recorded)
+        call = NodeCall(self._active, self.model, "stream", recorded)
         try:
             async with AsyncExitStack() as stack:
                 try:
@@ -262,9 +262,9 @@ class NodeLM(PassesAbilities):
                 f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
                 "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
-        recorded = None if self._work.run.journal is None else await self._recorded("embed", texts, options)
+        recorded = None if self._active.run.journal is None else await self._recorded("embed", texts, options)
         if recorded is not None and isinstance(recorded.answer, Embeddings):
-            await self._found(Call(self._work, self.model, "embed"), recorded.answer)
+            await self._found(NodeCall(self._active, self.model, "embed"), recorded.answer)
             return recorded.answer
         if recorded is not None and recorded.known is not None:
             return await self._come(recorded, recorded.known, "embed", Embeddings)
@@ -277,33 +277,33 @@ class NodeLM(PassesAbilities):
     @property
     def is_replayed(self) -> bool:
         """Whether the last answer is of an earlier life, and more of that attempt's answers are left to be asked for."""
-        journal = attempt_journal(self._work, self._work.delivery.path)
+        journal = attempt_journal(self._active, self._active.delivery.path)
         return self._has_found and journal is not None and journal.is_ahead
 
-    async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
-        journal = attempt_journal(self._work, self._work.delivery.path)
+    async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> JournaledCall | None:
+        journal = attempt_journal(self._active, self._active.delivery.path)
         call = None if journal is None else await journal.call(operation, self.model, what, options)
         self._has_found = call is not None and call.answer is not None
         return call
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
-        if self._work.run.shows_prompts and self._work.run.wants(LMAsked):
-            self._work.tell(LMAsked, model=self.model, prompt=shown_prompt(messages))
+        if self._active.run.shows_prompts and self._active.run.wants(LMAsked):
+            self._active.tell(LMAsked, model=self.model, prompt=shown_prompt(messages))
 
-    def _piece(self, call: Call, delta: Delta) -> None:
+    def _piece(self, call: NodeCall, delta: Delta) -> None:
         self._pulse.beat()
         call.piece()
-        self._work.tell(LMDelta, delta=delta)
+        self._active.tell(LMDelta, delta=delta)
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Any:
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
 
-    async def _streamed(self, call: Call, answer: LMStream) -> None:
+    async def _streamed(self, call: NodeCall, answer: LMStream) -> None:
         await call.answered(answer.completion)
         self._pulse.beat()
 
-    async def _come(self, recorded: RecordedCall, known: Known, operation: str, kind: type[Answered]) -> Answered:
+    async def _come(self, recorded: JournaledCall, known: Known, operation: str, kind: type[Answered]) -> Answered:
         """What a call that was recorded was answered, when it is time; nothing is used of any model."""
         with self._call(operation, recorded) as call:
             answer = await known.come()
@@ -313,16 +313,16 @@ class NodeLM(PassesAbilities):
         self._pulse.beat()
         return answer
 
-    async def _found(self, call: Call, answer: Completion | Embeddings) -> None:
+    async def _found(self, call: NodeCall, answer: Completion | Embeddings) -> None:
         """An earlier life has paid for `answer`: that is the end of the call."""
         call.found(answer)
         self._pulse.beat()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     @contextmanager
-    def _call(self, operation: str, recorded: RecordedCall | None) -> Generator[Call]:
+    def _call(self, operation: str, recorded: JournaledCall | None) -> Generator[NodeCall]:
         """A call made in the block; one that fails or is cancelled there has ended with the block."""
-        call = Call(self._work, self.model, operation, recorded)
+        call = NodeCall(self._active, self.model, operation, recorded)
         try:
             with listening(call):
                 yield call
@@ -334,12 +334,12 @@ class NodeLM(PassesAbilities):
             raise
 
 
-def attempt_journal(work: Work, path: str) -> AttemptJournal | None:
-    """Where the attempt at `work`, or a part of it, of that path, writes what it buys; None for a run that is not durable."""
-    journal = work.run.journal
+def attempt_journal(active: ActiveDelivery, path: str) -> AttemptJournal | None:
+    """Where the attempt at `active`, or a part of it, of that path, writes what it buys; None for a run that is not durable."""
+    journal = active.run.journal
     if journal is None:
         return None
-    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback", work.still)
+    return AttemptJournal(journal, path, str(active.step.attempt) if active.error is None else "fallback", active.still)
 
 
 async def _nothing() -> None:

@@ -18,7 +18,7 @@ from runtime.graphs.digests import Digests
 from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.rehearsing import Rehearsal
-from runtime.journal.log import Entry, RunLog, nothing
+from runtime.journal.log import LogEntry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
@@ -138,7 +138,7 @@ class Journal:
         is_paid: bool = False,
         question: StoredQuestion | None = None,
         answered: str | None = None,
-    ) -> Entry:
+    ) -> LogEntry:
         """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``.
 
         `question` is listed in the store with the record, the question of the id `answered` is struck out with it.

@@ -13,16 +13,16 @@ from actors.graphs.annotations import Many
 from actors.graphs.effects import Effect
 from actors.graphs.node import NodeSpec
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 
 
 @final
 class Leaving:
     """For one attempt of a durable run. To be made in the task that works on it."""
 
-    def __init__(self, work: Work, pulse: Pulse) -> None:
-        """For the attempt at `work` that has this `pulse`."""
-        self._work = work
+    def __init__(self, active: ActiveDelivery, pulse: Pulse) -> None:
+        """For the attempt at `active` that has this `pulse`."""
+        self._active = active
         self._pulse = pulse
         self._task = trio.lowlevel.current_task()
         self._nurseries = len(self._task.child_nurseries)
@@ -37,8 +37,8 @@ class Leaving:
         Raises:
             UsageError: the node cannot begin again.
         """
-        run, path = self._work.run, self._work.delivery.path
-        self._check(run.state.plan.nodes[self._work.node])
+        run, path = self._active.run, self._active.delivery.path
+        self._check(run.state.plan.nodes[self._active.node])
         if not self._is_all(left_s):
             yield
             return

@@ -10,21 +10,21 @@ import trio
 
 from actors.errors import LMError
 from actors.lm import Completion, Embeddings, LMRequest, Usage
-from runtime.graphs.attempt_journal import RecordedCall
+from runtime.graphs.attempt_journal import JournaledCall
 from runtime.graphs.prompt_text import shown_text
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import LMCalled, LMCallStarted
 from runtime.graphs.run_record import Spend
 from runtime.lm.dspy.unreadable import asked_again
 
 
 @final
-class Call:
+class NodeCall:
     """One call of a node to a language model: what it uses is booked on the run, and its begin and its end are events."""
 
-    def __init__(self, work: Work, model: str, operation: str, recorded: RecordedCall | None = None) -> None:
+    def __init__(self, active: ActiveDelivery, model: str, operation: str, recorded: JournaledCall | None = None) -> None:
         """A call that begins now; `operation` is the method's name, `recorded` is its place in the journal."""
-        self._work = work
+        self._active = active
         self._recorded = recorded
         self._model = model
         self._started_s = trio.current_time()
@@ -36,13 +36,13 @@ class Call:
         self._error: LMError | None = None
         self._spend = Spend()
         self._has_ended = False
-        self._number = work.run.number_call()
-        if work.run.audience.listening:
-            work.tell(LMCallStarted, call=self._number, model=model, operation=operation, again=asked_again())
+        self._number = active.run.number_call()
+        if active.run.audience.listening:
+            active.tell(LMCallStarted, call=self._number, model=model, operation=operation, again=asked_again())
 
     def requested(self, request: LMRequest) -> None:
         """A request of it has ended."""
-        if self._work.run.audience.listening:
+        if self._active.run.audience.listening:
             asked_s, ended_s = request.asked_s - self._started_s, request.ended_s - self._started_s
             sent_s = None if request.sent_s is None else request.sent_s - self._started_s
             self._made.append(attrs.evolve(request, asked_s=asked_s, sent_s=sent_s, ended_s=ended_s))
@@ -92,11 +92,11 @@ class Call:
         self._tell_answer(answer, Usage(cost_usd=0.0), 0)
 
     def _tell_answer(self, answer: Completion | Embeddings, usage: Usage, requests: int) -> None:
-        if self._work.run.audience.listening:
+        if self._active.run.audience.listening:
             reason = answer.finish_reason if isinstance(answer, Completion) else None
             raw = answer.raw if isinstance(answer, Completion) else None
             whole = self._used.plus(usage) if self._used.total_tokens else usage
-            text = shown_text(answer.text) if isinstance(answer, Completion) and self._work.run.shows_prompts else None
+            text = shown_text(answer.text) if isinstance(answer, Completion) and self._active.run.shows_prompts else None
             self._tell(whole, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw), text=text)
 
     def failed(self, error: LMError) -> None:
@@ -123,16 +123,16 @@ class Call:
         self._book(Spend(requests=requests))
         if self._recorded is not None:
             self._recorded.unanswered(self._spend, why if error is None else error)
-        if self._work.run.audience.listening:
+        if self._active.run.audience.listening:
             self._tell(self._used, requests, model=self._model, error=error)
 
     def _book(self, used: Spend) -> None:
-        self._work.run.book(used)
+        self._active.run.book(used)
         if self._recorded is not None:
             self._spend = self._spend.plus(used)
 
     def _tell(self, usage: Usage, requests: int, *, model: str, **more: Any) -> None:
-        self._work.tell(
+        self._active.tell(
             LMCalled,
             call=self._number,
             model=model,

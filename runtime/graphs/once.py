@@ -49,7 +49,7 @@ class Once:
         self._resting = resting
         self._leaving = leaving
         self._times: Counter[str] = Counter()
-        self._under_way: set[str] = set()
+        self._in_progress: set[str] = set()
         self._sleeps = 0
 
     def knows(self, name: str) -> bool:
@@ -65,17 +65,17 @@ class Once:
                 f"run.once({name!r}, {repr_of(function)}): expected a function.\n"
                 f"  Fix: await run.once({name!r}, function, argument): the function itself, not what it returns."
             )
-        if name in self._under_way:
+        if name in self._in_progress:
             raise UsageError(
                 f"run.once({name!r}, …): a call of this name is in progress, and chance decides which of the two is the first.\n"
                 f"  Fix: give each its own name, such as run.once(f'{name} {{number}}', …); or call one after the other."
             )
-        self._under_way.add(name)
+        self._in_progress.add(name)
         try:
             self._times[name] += 1
             return await self._do(f"{name}:{self._times[name]}", name, functools.partial(function, *args))
         finally:
-            self._under_way.discard(name)
+            self._in_progress.discard(name)
 
     async def _do(self, key: str, name: str, call: Callable[[], Any]) -> Any:
         attempt = self._journal

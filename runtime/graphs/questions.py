@@ -30,7 +30,7 @@ from runtime.graphs.stored_answers import (
     ANSWERED,
     TIMED_OUT,
     WITHDRAWN,
-    Answer,
+    PersonAnswer,
     answer_data,
     codec_for,
     is_object,
@@ -142,7 +142,7 @@ class Asker(Protocol):
         ...
 
 
-Settle = Callable[[Answer], None]
+Settle = Callable[[PersonAnswer], None]
 """Takes an answer."""
 
 
@@ -171,12 +171,12 @@ class Asking:
 
 @final
 @attrs.define(eq=False)
-class Talk:
+class AskedByNode:
     """What a node has asked people in the middle of its work on one message, by the path of the records."""
 
     asks: dict[str, Asking] = attrs.field(factory=dict[str, Asking])
     heard: dict[str, trio.Event] = attrs.field(factory=dict[str, trio.Event])
-    answers: dict[str, Answer] = attrs.field(factory=dict[str, Answer])
+    answers: dict[str, PersonAnswer] = attrs.field(factory=dict[str, PersonAnswer])
     _attempt: int = 0
     _counts: dict[str, int] = attrs.field(factory=dict[str, int])
 
@@ -367,7 +367,7 @@ class Desk:
                     timed_out=is_late,
                 )
             )
-        asking.settle(Answer(value, by, is_late, record, question.id))
+        asking.settle(PersonAnswer(value, by, is_late, record, question.id))
 
     def remember(self, question: str) -> None:
         """A question has had its answer; the newest are remembered."""

@@ -144,11 +144,11 @@ class Reopening:
 
     def _check(self, stored: StoredRun, *, adopt: bool) -> Deployment:
         """The deployment of its graph, if it is a run that can be resumed."""
-        is_under_way = stored.id in self._runs.active.by_id or stored.owner is not None
-        if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status in _UNFINISHED)):
-            what = "is in progress" if is_under_way else f"is {stored.status.value}"
+        is_in_progress = stored.id in self._runs.active.by_id or stored.owner is not None
+        if is_in_progress or not (stored.status in _RESUMABLE or (adopt and stored.status in _UNFINISHED)):
+            what = "is in progress" if is_in_progress else f"is {stored.status.value}"
             fix = "await (await runtime.handle(run_id)).result() tells what becomes of it"
-            if stored.status in _UNFINISHED and not is_under_way:
+            if stored.status in _UNFINISHED and not is_in_progress:
                 fix = "nothing: it continues on its own with what it waits for; adopt=True takes it over from another version"
             raise UsageError(
                 f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"

@@ -57,7 +57,7 @@ _OF_THE_RUN: Final = frozenset(
 
 @final
 @attrs.frozen
-class Asked:
+class AskedBefore:
     """A person was asked in an earlier life, and had not answered."""
 
     at_s: float
@@ -87,7 +87,7 @@ class Past:
     has_begun: bool = False
     is_overdue: bool = False
     """A person was asked, and there was no answer in time."""
-    asked: dict[str, Asked] = attrs.field(factory=dict[str, Asked])
+    asked: dict[str, AskedBefore] = attrs.field(factory=dict[str, AskedBefore])
     """Questions by the path of their records."""
     answers: dict[str, Record] = attrs.field(factory=dict[str, Record])
     """The answers to questions of ``run.ask``, by that path."""
@@ -359,7 +359,7 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
         past = resumed.past.setdefault(task, Past())
         past.has_begun = True
         if record.kind is RecordKind.ASKED:
-            past.asked[path] = Asked(record.at, details_of(record).get("due"), record.inputs)
+            past.asked[path] = AskedBefore(record.at, details_of(record).get("due"), record.inputs)
         elif how == WITHDRAWN:
             past.asked.pop(path, None)  # the store has struck it out: who asks again has another question
         elif record.kind is RecordKind.ANSWERED and path == task:

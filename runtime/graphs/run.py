@@ -23,7 +23,7 @@ from runtime.graphs.ending import node_failed, too_many_steps
 from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.questions import Talk
+from runtime.graphs.questions import AskedByNode
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.wording import stream_broken
@@ -39,7 +39,7 @@ from runtime.graphs.run_life import RunLife
 from runtime.graphs.run_record import Step, StepStatus
 from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.graphs.step_events import tell_finished
-from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
+from runtime.graphs.stored_answers import WITHDRAWN, PersonAnswer, answer_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import PostedKind
 
@@ -49,13 +49,13 @@ _MOVING: Final = nullcontext()
 
 @final
 @attrs.define(eq=False)
-class Work(RunMessage):
-    """The message a node's instance receives, and the slot that hears what became of it."""
+class ActiveDelivery(RunMessage):
+    """A delivery on its way: the message that a node's instance receives, and the slot that hears what became of it."""
 
     run: ActiveRun
     delivery: Delivery
     step: Step
-    talk: Talk | None = None
+    talk: AskedByNode | None = None
     """What its node has asked people, if anything."""
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
@@ -103,7 +103,7 @@ class Work(RunMessage):
 
     def released(self) -> None:
         """No actor holds the message any more."""
-        self.run.work_ended(self)
+        self.run.delivery_ended(self)
 
 
 @final
@@ -130,18 +130,18 @@ class ActiveRun(RunLife):
             self._finish_if_over()
         self.waits.look_around()
 
-    def passed_on(self, work: Work, output: Any) -> bool:
+    def passed_on(self, active: ActiveDelivery, output: Any) -> bool:
         """:meth:`finished`, where one message follows and finds room: what most steps are.
 
-        False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
+        False: nothing was done, and there may be more to do. True: `active` is done, and no longer held by anybody.
         """
-        state, delivery = self.state, work.delivery
+        state, delivery = self.state, active.delivery
         to = state.only_way(delivery, output)
         if to is None or state.steps >= self.max_steps:
             return False
         envelopes, path = self._envelopes, delivery.path
         envelope = envelopes.get(path)
-        if envelope is None or envelope.withdrawn or envelope.message is not work or work.error is not None:
+        if envelope is None or envelope.withdrawn or envelope.message is not active or active.error is not None:
             return False
         mailbox = self._places.room(to.spec.name) if self.journal is None else None
         if mailbox is None:
@@ -149,7 +149,7 @@ class ActiveRun(RunLife):
         following = state.followed(delivery, to, output)
         if following is None:
             return False
-        step = work.step
+        step = active.step
         now_s = self.now()
         step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
@@ -161,13 +161,13 @@ class ActiveRun(RunLife):
         self.waits.look_around()
         return True
 
-    async def finished(self, work: Work, output: Any) -> None:
-        """A node is done with `work` and has made `output`: note it, and deliver what follows."""
-        step = work.step
+    async def finished(self, active: ActiveDelivery, output: Any) -> None:
+        """A node is done with `active` and has made `output`: note it, and deliver what follows."""
+        step = active.step
         if self.journal is not None:
-            await self._finished_for_good(self.journal, work, output)
+            await self._finished_for_good(self.journal, active, output)
             return
-        commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
+        commands = (self.state.finished if active.error is None else self.state.stood_in)(step.path, output)
         now_s = self.now()
         step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
@@ -176,12 +176,12 @@ class ActiveRun(RunLife):
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
-    async def _finished_for_good(self, journal: Journal, work: Work, output: Any) -> None:
+    async def _finished_for_good(self, journal: Journal, active: ActiveDelivery, output: Any) -> None:
         """The same for a durable run: what follows does so when the record is written, in the order of the records."""
-        step = work.step
-        data = self._encoded(journal, work, output)
-        inputs = journal.inputs_of(work.delivery)
-        commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
+        step = active.step
+        data = self._encoded(journal, active, output)
+        inputs = journal.inputs_of(active.delivery)
+        commands = (self.state.finished if active.error is None else self.state.stood_in)(step.path, output)
 
         def follow() -> Sequence[Envelope]:
             now_s = self.now()
@@ -190,7 +190,7 @@ class ActiveRun(RunLife):
                 tell_finished(self.audience, self.state.run_id, step, now_s, output)
             return self._advance(commands, step.node)
 
-        kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
+        kind = RecordKind.FINISHED if active.error is None else RecordKind.STOOD_IN
         if data is not None:
             journal.note(output, data)
         is_once = self.state.plan.nodes[step.node].options.effect is Effect.ONCE
@@ -198,20 +198,24 @@ class ActiveRun(RunLife):
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
-    def _encoded(self, journal: Journal, work: Work, made: Any, index: int | None = None) -> bytes | None:
+    def _encoded(self, journal: Journal, active: ActiveDelivery, made: Any, index: int | None = None) -> bytes | None:
         """What a node has made, as it is stored; that it is of a wrong type is said before that it cannot be stored."""
         try:
             return journal.encode(made)
         except NotStorable:
-            if work.error is None:
-                self.state.check(work.step.path, made, index)
+            if active.error is None:
+                self.state.check(active.step.path, made, index)
             raise
 
     def answered(
-        self, work: Work, answer: Answer, when_done: Callable[[], None], when_failed: Callable[[Exception], None]
+        self,
+        active: ActiveDelivery,
+        answer: PersonAnswer,
+        when_done: Callable[[], None],
+        when_failed: Callable[[Exception], None],
     ) -> None:
         """A person has answered: note it, and deliver what follows, which waits for no room."""
-        step = work.step
+        step = active.step
         try:
             commands = self.state.finished(step.path, answer.value)
         except Exception as error:  # noqa: BLE001 - the condition of a connection, which is its author's
@@ -227,12 +231,12 @@ class ActiveRun(RunLife):
                 tell_finished(self.audience, self.state.run_id, step, now_s, answer.value)
             when_done()
             self._deliver(commands, step.node)
-            self.work_ended(work)
+            self.delivery_ended(active)
 
         if self.journal is None:
             follow()
         else:
-            inputs = self.journal.inputs_of(work.delivery)
+            inputs = self.journal.inputs_of(active.delivery)
             self.journal.note(answer.value, read_answer(answer.record)[1])
             self.journal.append(RecordKind.ANSWERED, step.path, answer.record, follow, inputs, answered=answer.question)
 
@@ -290,27 +294,27 @@ class ActiveRun(RunLife):
         for envelope in self._advance(commands, deliverer):
             self._places.pool_of(envelope).mailbox.put_beyond(envelope)
 
-    async def emitted(self, work: Work, item: Any, index: int) -> None:
+    async def emitted(self, active: ActiveDelivery, item: Any, index: int) -> None:
         """A generator has yielded its item number `index`: note it, and deliver what follows."""
-        node, path = work.step.node, work.delivery.path
+        node, path = active.step.node, active.delivery.path
         journal = self.journal
         if journal is None:
             commands = self.state.emitted(path, item, index)
-            work.tell(NodeEmitted, index=index, output=item)
+            active.tell(NodeEmitted, index=index, output=item)
             await self.carry_out(commands, node)
             return
-        data = self._encoded(journal, work, item, index)
+        data = self._encoded(journal, active, item, index)
         is_new = self.state.is_at_work(path) and self.state.emitted_by(path) == index
         commands = self.state.emitted(path, item, index)
 
         def follow() -> Sequence[Envelope]:
-            work.tell(NodeEmitted, index=index, output=item)
+            active.tell(NodeEmitted, index=index, output=item)
             return self._advance(commands, node)
 
-        inputs = journal.inputs_of(work.delivery) if is_new else b""
+        inputs = journal.inputs_of(active.delivery) if is_new else b""
         if data is not None and is_new:
             journal.note(item, data)
-        with work.still():
+        with active.still():
             waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
@@ -346,8 +350,8 @@ class ActiveRun(RunLife):
     def _register(self, delivery: Delivery, now_s: float, *, ending: bool) -> Envelope:
         step = Step(delivery.node, delivery.path, now_s)
         self.trace.append(step)
-        work = Work(self, delivery, step)
-        envelope = self._envelopes[delivery.path] = Envelope(work, self._sender, work, now_s)
+        active = ActiveDelivery(self, delivery, step)
+        envelope = self._envelopes[delivery.path] = Envelope(active, self._sender, active, now_s)
         if ending:
             self._withdraw(delivery.path)
         return envelope
@@ -359,37 +363,37 @@ class ActiveRun(RunLife):
         """
         found: list[Envelope] = []
         for envelope in envelopes:
-            work: Work = envelope.message
-            past = self.past.get(work.delivery.path)
+            active: ActiveDelivery = envelope.message
+            past = self.past.get(active.delivery.path)
             if past is None or envelope.withdrawn:
                 found.append(envelope)
                 continue
-            work.step.attempt, envelope.attempt, work.is_uncertain = past.attempts, past.attempts + 1, past.is_uncertain
+            active.step.attempt, envelope.attempt, active.is_uncertain = past.attempts, past.attempts + 1, past.is_uncertain
             if past.is_retried:
-                work.step.wait_again(StepStatus.RETRYING, self.now())
-                backoff = self.state.plan.nodes[work.step.node].options.redelivery.backoff
+                active.step.wait_again(StepStatus.RETRYING, self.now())
+                backoff = self.state.plan.nodes[active.step.node].options.redelivery.backoff
                 self._places.pool_of(envelope).hold_back(envelope, backoff, past.attempts)
                 continue
             found.append(envelope)
             if past.then == "fallback":
-                work.error, work.step.status = past.error, StepStatus.FALLING_BACK
+                active.error, active.step.status = past.error, StepStatus.FALLING_BACK
             elif past.then == "gave up" and past.error is not None:
-                self.gave_up(work, past.error, is_dead=True)
+                self.gave_up(active, past.error, is_dead=True)
         return found
 
     # --- what becomes of messages -----------------------------------------------------------------------------------------
 
-    def gave_up(self, work: Work, error: BaseException, *, is_dead: bool = False) -> None:
+    def gave_up(self, active: ActiveDelivery, error: BaseException, *, is_dead: bool = False) -> None:
         """A node has failed on a message for the last time: the run fails, and everything else of it is cancelled.
 
         If the node has a fallback, has tried, and is not dead, the message goes to that first.
         """
         if self._ending.reason is not None or self.state.output is not None:
             return
-        step, delivery = work.step, work.delivery
-        can_fall_back = self.state.plan.nodes[delivery.node].fallback is not None and work.error is None and step.attempt > 0
+        step, delivery = active.step, active.delivery
+        can_fall_back = self.state.plan.nodes[delivery.node].fallback is not None and active.error is None and step.attempt > 0
         if can_fall_back and not is_dead and not self.is_ending:
-            self._fall_back(work, error)
+            self._fall_back(active, error)
             return
         step.status, step.ended_at_s = StepStatus.FAILED, trio.current_time()
         if self.journal is not None:
@@ -398,7 +402,7 @@ class ActiveRun(RunLife):
             self._ending.failures += [leaf for leaf in error.exceptions if isinstance(leaf, NodeFailed)]
             self._take_down()
             return
-        failure = self.failure_of(work, error)
+        failure = self.failure_of(active, error)
         self._ending.failures.append(failure)
         if self.wants(NodeGaveUp):
             self.audience.publish(
@@ -406,26 +410,26 @@ class ActiveRun(RunLife):
             )
         self._take_down()
 
-    def failure_of(self, work: Work, error: BaseException) -> NodeFailed:
+    def failure_of(self, active: ActiveDelivery, error: BaseException) -> NodeFailed:
         """The error of a node that gives up on a message because of `error`."""
-        return node_failed(self.id, work.step, work.content, error, self.trace)
+        return node_failed(self.id, active.step, active.content, error, self.trace)
 
-    def take_back(self, work: Work, error: BaseException) -> StreamBroken | None:
-        """Forget what an attempt at `work` emitted before it failed with `error`, since another attempt is to come.
+    def take_back(self, active: ActiveDelivery, error: BaseException) -> StreamBroken | None:
+        """Forget what an attempt at `active` emitted before it failed with `error`, since another attempt is to come.
 
         Returns why there can be none: some of that was taken.
         """
-        emitted = self.state.emitted_by(work.delivery.path)
-        commands = self.state.retracted(work.delivery.path, self._has_begun)
+        emitted = self.state.emitted_by(active.delivery.path)
+        commands = self.state.retracted(active.delivery.path, self._has_begun)
         if commands is not None:
             for path in commands.cancelled:
                 self._withdraw(path)
             if self.journal is not None:
                 # Again when it is written: what an earlier event delivers in between is among them.
-                self.journal.append(RecordKind.RETRACTED, work.delivery.path, None, lambda: self._advance(commands, None))
+                self.journal.append(RecordKind.RETRACTED, active.delivery.path, None, lambda: self._advance(commands, None))
             return None
-        spec = self.state.plan.nodes[work.delivery.node]
-        broken = stream_broken(spec, work.delivery.path, emitted, error, self.id)
+        spec = self.state.plan.nodes[active.delivery.node]
+        broken = stream_broken(spec, active.delivery.path, emitted, error, self.id)
         broken.__cause__ = error
         return broken
 
@@ -433,39 +437,39 @@ class ActiveRun(RunLife):
         envelope = self._envelopes.get(path)
         return envelope is None or envelope.message.step.started_at_s is not None
 
-    def _fall_back(self, work: Work, error: BaseException) -> None:
+    def _fall_back(self, active: ActiveDelivery, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
-        path = work.delivery.path
-        work.step.wait_again(StepStatus.FALLING_BACK, self.now())
+        path = active.delivery.path
+        active.step.wait_again(StepStatus.FALLING_BACK, self.now())
         if self.journal is not None:
-            self.journal.failed(path, work.step.attempt, error, "fallback")
-        again = Work(self, work.delivery, work.step, error=error)
+            self.journal.failed(path, active.step.attempt, error, "fallback")
+        again = ActiveDelivery(self, active.delivery, active.step, error=error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
         self._places.put_again(envelope)
 
-    def failed_too(self, work: Work, error: BaseException) -> None:
+    def failed_too(self, active: ActiveDelivery, error: BaseException) -> None:
         """A node failed on a message that was withdrawn: if the run fails, that is one more failure."""
-        if self._ending.failures and self.is_withdrawn(work) and work.step.ended_at_s is None:
-            self.gave_up(work, error)
+        if self._ending.failures and self.is_withdrawn(active) and active.step.ended_at_s is None:
+            self.gave_up(active, error)
 
-    def is_withdrawn(self, work: Work) -> bool:
-        """Whether the result of `work` is no longer wanted."""
-        path = work.delivery.path
+    def is_withdrawn(self, active: ActiveDelivery) -> bool:
+        """Whether the result of `active` is no longer wanted."""
+        path = active.delivery.path
         envelope = self._envelopes.get(path)
-        if envelope is None or envelope.withdrawn or envelope.message is not work:
+        if envelope is None or envelope.withdrawn or envelope.message is not active:
             return True
         # Of a durable run the reducer may have cancelled it already, and the record that says so is still on its way.
         return self.journal is not None and not self.state.is_at_work(path)
 
-    def work_ended(self, work: Work) -> None:
+    def delivery_ended(self, active: ActiveDelivery) -> None:
         """No actor holds the message any more: it was finished, given up, or withdrawn."""
-        path, step = work.delivery.path, work.step
-        if work.talk is not None and self.desk is not None:
-            for asking in work.talk.asks.values():
+        path, step = active.delivery.path, active.step
+        if active.talk is not None and self.desk is not None:
+            for asking in active.talk.asks.values():
                 self.desk.withdraw(asking)
         envelope = self._envelopes.get(path)
-        if envelope is None or envelope.message is not work:
+        if envelope is None or envelope.message is not active:
             return  # over already, or with the fallback
         del self._envelopes[path]
         if self.journal is not None:
@@ -473,7 +477,7 @@ class ActiveRun(RunLife):
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.audience.listening and not self.outermost.is_evicted:
-                work.tell(NodeCancelled)
+                active.tell(NodeCancelled)
             step.status = StepStatus.CANCELLED
         if not self._envelopes:
             self._finish_if_over()

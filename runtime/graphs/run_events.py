@@ -339,6 +339,17 @@ class LMCalled(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class ToolCallStarted(NodeEvent):
+    """A call of a tool begins, or waits for a person who has to agree to it; ``path`` is the call's own.
+
+    One ``ToolCalled`` of the same path follows, unless the call is cancelled.
+    """
+
+    tool: str
+
+
+@final
+@attrs.frozen(kw_only=True)
 class ToolCalled(NodeEvent):
     """A call of a tool by a node's language model has ended; ``path`` is the call's own."""
 
@@ -417,6 +428,7 @@ AnyNodeEvent: TypeAlias = (
     | LMAsked
     | LMCallStarted
     | LMCalled
+    | ToolCallStarted
     | ToolCalled
     | ToolsChanged
     | SignalTaken

@@ -20,7 +20,7 @@ from runtime.core.envelope import Envelope
 from runtime.core.events import Audience
 from runtime.core.tracebacks import without_frames
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.ending import Ending, dependency_failed
+from runtime.graphs.ending import RunEnding, dependency_failed
 from runtime.graphs.inbox import Inbox
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
@@ -101,7 +101,7 @@ class RunLife(RunFacts):
         self._on_over: Callable[[Any], None] = on_over
         self._envelopes: dict[str, Envelope] = {}
         """Invariant: holds exactly the messages that are queued, handled or to be redelivered, by path."""
-        self._ending = Ending(state)
+        self._ending = RunEnding(state)
         self._places = Places(pools, state.plan)
         self.waits: RunWaits = RunWaits(
             state, self._envelopes, self._places, self._ending, None if outer is None else outer.waits

@@ -23,7 +23,7 @@ from runtime.core.hand import Hand
 from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
 from runtime.core.worker_threads import thread_not_counted
-from runtime.graphs.ending import Ending
+from runtime.graphs.ending import RunEnding
 from runtime.graphs.node_places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
@@ -57,7 +57,7 @@ class RunWaits:
         state: RunState,
         envelopes: Mapping[str, Envelope],
         places: Places,
-        ending: Ending,
+        ending: RunEnding,
         outer: RunWaits | None,
     ) -> None:
         """Those of a run that has not begun; `envelopes` are its messages by path, `outer` the waits of the run around it."""
@@ -154,16 +154,16 @@ class RunWaits:
         Raises:
             AskCycle: so it is already.
         """
-        self.refuse_ring(cell)
-        events.refuse_wait = partial(self.refuse_ring, cell)
+        self.reject_ring(cell)
+        events.reject_wait = partial(self.reject_ring, cell)
         self._readers[events] = cell
         try:
             yield
         finally:
             del self._readers[events]
-            events.refuse_wait = None
+            events.reject_wait = None
 
-    def refuse_ring(self, cell: Cell) -> None:
+    def reject_ring(self, cell: Cell) -> None:
         """Raise ``AskCycle`` if the handler of `cell`, which waits for this run, does so for ever."""
         stuck = resolve(self)
         if cell in stuck:

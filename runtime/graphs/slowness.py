@@ -11,7 +11,7 @@ import trio
 from runtime.core.cell import current_cell
 from runtime.core.stacks import stack_of
 from runtime.core.timekeeper import Timekeeper
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.graphs.run_events import NodeSlowToStop
 
 SLOW_AFTER_S: Final = 0.25
@@ -19,7 +19,7 @@ SLOW_AFTER_S: Final = 0.25
 
 
 @contextmanager
-def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Generator[None]:
+def telling_when_slow(message: ActiveDelivery, limits: Sequence[trio.CancelScope]) -> Generator[None]:
     """Publish one ``NodeSlowToStop`` when the attempt that is made within goes on after one of its `limits` has cancelled it.
 
     It costs nothing when no one listens to the run. The attempt itself is left alone: who wants its result waits for its end.
@@ -47,7 +47,7 @@ def _where(task: trio.lowlevel.Task) -> str:
 
 @final
 class _Look:
-    def __init__(self, message: Work, limits: Sequence[trio.CancelScope], timekeeper: Timekeeper) -> None:
+    def __init__(self, message: ActiveDelivery, limits: Sequence[trio.CancelScope], timekeeper: Timekeeper) -> None:
         self._message = message
         self._limits = limits
         self._timekeeper = timekeeper

@@ -53,7 +53,7 @@ def read_one_of(kinds: Sequence[type], fields: Mapping[str, Any]) -> Any:
 
 @final
 @attrs.frozen(eq=False)
-class Answer:
+class PersonAnswer:
     """What became of a question that is no longer open."""
 
     value: Any

@@ -23,7 +23,7 @@ from actors.words import repr_of
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.labels import labels_in, text_of
-from runtime.journal.log import Entry, RunLog
+from runtime.journal.log import LogEntry, RunLog
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Existing, NewRun, Store, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -203,7 +203,7 @@ class StoredTalk:
         """The id of the run of a message."""
         return f"{self.id}-{number}"
 
-    def accept(self, number: int, message: object, keep: int) -> Entry:
+    def accept(self, number: int, message: object, keep: int) -> LogEntry:
         """Write down that a message was accepted.
 
         Raises:

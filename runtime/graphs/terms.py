@@ -24,7 +24,7 @@ from runtime.lm.limits.budget import Budget, budgets_with, spending_all
 
 @final
 @attrs.frozen
-class Limits:
+class BudgetTerms:
     """What a budget allows, and the key by which the runs know each other that share it."""
 
     key: str
@@ -41,7 +41,7 @@ class Terms:
 
     max_steps: float = math.inf
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    budgets: tuple[Limits, ...] = ()
+    budgets: tuple[BudgetTerms, ...] = ()
 
     def written(self) -> str:
         """JSON for the path of the record; empty for the usual terms."""
@@ -68,7 +68,7 @@ def read_terms(written: str) -> Terms:
     if not isinstance(found, dict):  # the number of steps alone
         return Terms(float(found))
     told = cast("dict[str, Any]", found)
-    limits = tuple(Limits(key, _or_inf(tokens), _or_inf(usd), *rest) for key, tokens, usd, *rest in told.get("budgets", ()))
+    limits = tuple(BudgetTerms(key, _or_inf(tokens), _or_inf(usd), *rest) for key, tokens, usd, *rest in told.get("budgets", ()))
     return Terms(_or_inf(told.get("max_steps")), told.get("labels", {}), limits)
 
 
@@ -110,17 +110,17 @@ class Purse:
         self._sweep: trio.Event | None = None
         """Set at the end of the sweep in progress, or of the next one; None: there are none."""
 
-    def limits_here(self) -> tuple[Limits, ...]:
+    def limits_here(self) -> tuple[BudgetTerms, ...]:
         """Those of the budgets that a run which is started now is charged to."""
         return tuple(self.limits_of(each) for each in budgets_with() if each is not self._owner)
 
-    def limits_of(self, budget: Budget) -> Limits:
+    def limits_of(self, budget: Budget) -> BudgetTerms:
         """Those of `budget`, which is found by its key from now on."""
         key = self._keys.get(budget)
         if key is None:
             key = self._keys[budget] = secrets.token_hex(8)
             self._by_key[key] = budget
-        return Limits(key, budget.max_tokens, budget.max_cost_usd, budget.shared_as)
+        return BudgetTerms(key, budget.max_tokens, budget.max_cost_usd, budget.shared_as)
 
     @contextmanager
     def on(self, terms: Terms, run_id: str, used: Spend) -> Generator[None]:
@@ -129,7 +129,7 @@ class Purse:
         with labelled(terms.labels or None), spending_all(budgets_with(*budgets, self._owner)):
             yield
 
-    def _budget(self, limits: Limits, run_id: str, used: Spend) -> Budget:
+    def _budget(self, limits: BudgetTerms, run_id: str, used: Spend) -> Budget:
         budget = self._by_key.get(limits.key)
         if limits.shared_as is not None:  # the store has counted what the run has used
             if budget is None:

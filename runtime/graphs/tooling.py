@@ -33,11 +33,11 @@ from runtime.graphs.injected import NodeLM, attempt_journal
 from runtime.graphs.once import Once
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.resuming import step_uncertain
-from runtime.graphs.run import Work
-from runtime.graphs.run_events import ToolCalled, ToolsChanged
+from runtime.graphs.run import ActiveDelivery
+from runtime.graphs.run_events import ToolCalled, ToolCallStarted, ToolsChanged
 from runtime.graphs.run_record import Step, StepStatus
 from runtime.lm.limits.redaction import redact
-from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
+from runtime.lm.tools.rounds import Offered, Rounds, ToolRequest, hint_text
 from runtime.lm.tools.tool_schemas import result_text
 
 
@@ -53,7 +53,7 @@ class Equipment:
     shown: dict[Toolbox, Mapping[str, OfferedTool]] = attrs.field(factory=dict[Toolbox, Mapping[str, OfferedTool]])
     """What each toolbox has last offered."""
 
-    async def handed(self, message: Work, pulse: Pulse) -> dict[str, HandedTools]:
+    async def handed(self, message: ActiveDelivery, pulse: Pulse) -> dict[str, HandedTools]:
         """The tools that the node's own code gets, by its parameters, for one attempt at one message."""
         numbers = itertools.count()  # of the calls of all of them: each has its own path
         found: dict[str, HandedTools] = {}
@@ -62,7 +62,7 @@ class Equipment:
             found[parameter] = HandedTools(box, await calls.offer_of(box), calls.perform_one)
         return found
 
-    def in_front_of(self, lm: NodeLM, message: Work, pulse: Pulse) -> Rounds:
+    def in_front_of(self, lm: NodeLM, message: ActiveDelivery, pulse: Pulse) -> Rounds:
         """The node's language model, which may call the tools, for one attempt at one message."""
         predict, run = self.spec.predict, message.run
         assert predict is not None, "only a predict node has tools"
@@ -94,7 +94,7 @@ class ToolCalls:
     """The calls of one attempt."""
 
     def __init__(
-        self, equipment: Equipment, lm: NodeLM | None, message: Work, pulse: Pulse, numbers: Iterator[int] | None = None
+        self, equipment: Equipment, lm: NodeLM | None, message: ActiveDelivery, pulse: Pulse, numbers: Iterator[int] | None = None
     ) -> None:
         """Those of the language model `lm`; None: of the node's own code, which are counted by `numbers`."""
         self._equipment = equipment
@@ -132,7 +132,7 @@ class ToolCalls:
     async def perform_one(self, tool: OfferedTool, arguments: Mapping[str, Any]) -> str:
         """Do a call that the node's own code makes; raises what the call does."""
         assert self._numbers is not None, "code counts its calls"
-        request = Request(next(self._numbers), tool, dict(arguments))
+        request = ToolRequest(next(self._numbers), tool, dict(arguments))
         step = self._step(request)
         self._message.run.trace.append(step)
         try:
@@ -170,7 +170,7 @@ class ToolCalls:
             changed=tuple(name for name, tool in offered.items() if name in before and before[name] != tool),
         )
 
-    async def perform(self, requests: Sequence[Request]) -> Sequence[str]:
+    async def perform(self, requests: Sequence[ToolRequest]) -> Sequence[str]:
         """Do the calls of one round at the same time; what each gave, or how it failed, as the model reads it.
 
         Raises:
@@ -204,16 +204,20 @@ class ToolCalls:
         is_told = isinstance(error, ToolRefused) or (predict is not None and predict.on_tool_error == "tell")
         return is_told and not isinstance(error, _OF_RECORDS)
 
-    def _step(self, request: Request) -> Step:
-        work = self._message
-        path = path_of(work.delivery.path, request.index)
-        return Step(work.step.node, path, work.run.now(), attempt=work.step.attempt, tool=request.tool.name)
+    def _step(self, request: ToolRequest) -> Step:
+        active = self._message
+        path = path_of(active.delivery.path, request.index)
+        return Step(active.step.node, path, active.run.now(), attempt=active.step.attempt, tool=request.tool.name)
 
-    async def _ended(self, request: Request, step: Step) -> str | _Failure:
+    async def _ended(self, request: ToolRequest, step: Step) -> str | _Failure:
         """What a call gave; a :class:`_Failure` when it failed. Its step and its event say so."""
         run, error = self._message.run, None
         step.status, step.started_at_s = StepStatus.RUNNING, run.now()
         self._pulse.beat()
+        if run.wants(ToolCallStarted):
+            run.audience.publish(
+                ToolCallStarted(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, tool=request.tool.name)
+            )
         try:
             given: str | _Failure = await self._agreed(request, step)
         except BaseException as raised:
@@ -240,7 +244,7 @@ class ToolCalls:
             )
         return given
 
-    async def _agreed(self, request: Request, step: Step) -> str | _Failure:
+    async def _agreed(self, request: ToolRequest, step: Step) -> str | _Failure:
         """What a call gave, once a person has agreed to it, if that is wanted."""
         if not self._calling.needs_approval(request):
             return await self._kept(request, step.path)
@@ -250,7 +254,7 @@ class ToolCalls:
         given = await self._kept(allowed.request, step.path)
         return given if isinstance(given, _Failure) else allowed.told(given)
 
-    async def _kept(self, request: Request, path: str) -> str | _Failure:
+    async def _kept(self, request: ToolRequest, path: str) -> str | _Failure:
         """What a call gave; of a stored run, what it gave the first time, no matter what has begun again since.
 
         Raises:
@@ -260,17 +264,17 @@ class ToolCalls:
         if self._once is None:
             return result_text(await self._calling.in_time(request, path))
         name = name_of(request)
-        work = self._written
+        active = self._written
         if isinstance(request.tool, ToolSpec) and request.tool.tool.effect is Effect.ONCE:
             begun = await self._once.call(begin_of(name), str, (self._life,))
-            work = self._written if begun == self._life else self._uncertain
-        kept: tuple[bool, str] = json.loads(await self._once.call(name, work, (request, path)))
+            active = self._written if begun == self._life else self._uncertain
+        kept: tuple[bool, str] = json.loads(await self._once.call(name, active, (request, path)))
         is_error, text = kept
         if not is_error:
             return text
         return _Failure(self._errors.pop(path, ToolFailed(text, tool=request.tool.name)), text)
 
-    async def _written(self, request: Request, path: str) -> str:
+    async def _written(self, request: ToolRequest, path: str) -> str:
         """What a call gives, as it is written down."""
         try:
             return kept_text(result_text(await self._calling.in_time(request, path)))
@@ -281,7 +285,7 @@ class ToolCalls:
             self._errors[path] = error
             return kept_text(_told(error), is_error=True)
 
-    async def _uncertain(self, request: Request, path: str) -> str:
+    async def _uncertain(self, request: ToolRequest, path: str) -> str:
         """Have the run wait for somebody who finds out whether the call took effect."""
         run = self._message.run
         parked = step_uncertain(run.id, f"tool {request.tool.name!r} ({path})", path)

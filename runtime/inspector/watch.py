@@ -101,12 +101,12 @@ class Watch:
                 restarts += actor.restarts
             await trio.lowlevel.checkpoint()
         running = list(self.runtime.runs().values())
-        under_way = Counter(str(run.status) for run in running if run.status not in _OVER)
+        in_progress = Counter(str(run.status) for run in running if run.status not in _OVER)
         queued = sum(record.status == "queued" for record in self.recorder.newest_first())
         return {
             "graphs": len(self.graphs),
             "ready": self.runtime.is_ready,
-            "runs": {**under_way, **({"queued": queued} if queued else {})},
+            "runs": {**in_progress, **({"queued": queued} if queued else {})},
             "ended": dict(self.ended),
             "actors": sum(states.values()),
             "states": dict(states),

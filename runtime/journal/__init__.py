@@ -1,4 +1,8 @@
-"""Journals: what a run was told and what it bought, kept so the run survives its process."""
+"""Journals: what a run was told and what it bought, kept so the run survives its process.
+
+Begin at ``store.py`` (what every store must do) and ``records.py`` (what is kept). ``sqlite.py``, ``postgres.py`` and
+``memory.py`` are the stores, each with files of its name beside it; ``log.py`` is the way of one run's records to them.
+"""
 
 from __future__ import annotations
 

@@ -7,12 +7,11 @@ from hashlib import blake2s
 from typing import Any
 
 from actors.graphs.markers import Gather
-from actors.graphs.node import Kind as NodeKind
-from actors.graphs.node import NodeSpec
+from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.tools import ToolForm
 from runtime.messages.fields import fields_of, message_kind
-from runtime.messages.kinds import Kind, declared, field_types
+from runtime.messages.kinds import JsonForm, declared, field_types
 from runtime.messages.modules import name_of
 from runtime.messages.schemas import type_name
 
@@ -39,7 +38,7 @@ def fingerprint(plan: Plan) -> bytes:
             "many": spec.fan_out.name,
             "may_end": spec.may_end,
             "recalls": [[entry.name, [named(each) for each in entry.types]] for entry in spec.recalls],
-            "inside": fingerprint(spec.embedded.plan()).hex() if spec.kind is NodeKind.GRAPH else None,
+            "inside": fingerprint(spec.embedded.plan()).hex() if spec.kind is Kind.GRAPH else None,
             "falls_back": spec.fallback is not None and spec.fallback.is_default,
             **_called(spec),
         }
@@ -67,7 +66,7 @@ def _fields(kind: type) -> Any:
     if message_kind(kind) is None:
         return None
     form = declared(kind)
-    if form.kind is Kind.ROOT:
+    if form.kind is JsonForm.ROOT:
         return type_name(form.parts[0])
     required = {field.name: field.required for field in fields_of(kind)}
     return [[name, type_name(annotation), required[name]] for name, annotation in field_types(form).items()]

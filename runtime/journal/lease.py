@@ -18,7 +18,7 @@ import trio
 
 from actors.store_errors import StoreError, StoreInUse
 from actors.words import repr_of
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_wire import BlockingConnection, Rejected, monotonic
 from runtime.journal.store import Lease
 
@@ -62,7 +62,7 @@ _LEAVE: Final = "delete from {s}.workers where id = $1::text and epoch = $2::int
 class HeldLease:
     """The lease of this process, renewed by a thread with its own connection: a busy event loop must not cost it."""
 
-    def __init__(self, pool: Pool, worker: str, lease_s: float) -> None:
+    def __init__(self, pool: ConnectionPool, worker: str, lease_s: float) -> None:
         self.lease = Lease(worker, epoch=1, good_until=self._good_until)
         self._pool = pool
         self._lease_s = lease_s
@@ -158,7 +158,7 @@ class HeldLease:
             self._token.run_sync_soon(self.lose)
 
 
-async def take_over(pool: Pool, worker: str) -> int:
+async def take_over(pool: ConnectionPool, worker: str) -> int:
     """End the leases that have run out, and free the runs of their workers; returns how many.
 
     Two statements, each of which may be the last before a crash: what the first has left undone, the next call of any worker

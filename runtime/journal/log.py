@@ -37,7 +37,7 @@ def nothing() -> None:
 
 @final
 @attrs.define(eq=False)
-class Entry:
+class LogEntry:
     """One record on its way, and what follows from it."""
 
     record: Record
@@ -114,8 +114,8 @@ class RunLog:
         self._on_loss = on_loss
         self._lease = lease
         self._sync = sync
-        self._waiting: deque[Entry] = deque()
-        self._flying: Sequence[Entry] = ()
+        self._waiting: deque[LogEntry] = deque()
+        self._flying: Sequence[LogEntry] = ()
         self._is_sending = False
         self.error: UnderstudyError | None = None
         """Why nothing more is written."""
@@ -168,7 +168,7 @@ class RunLog:
         is_paid: bool = False,
         question: StoredQuestion | None = None,
         answered: str | None = None,
-    ) -> Entry:
+    ) -> LogEntry:
         """Write a record behind all others; `then` is called when it is written. Never waits.
 
         One that `is_paid`, or of a kind in ``PAID``, is on the platter then.
@@ -176,7 +176,7 @@ class RunLog:
         at = self.wall_time().timestamp()
         self._seq += 1
         record = Record.of(self.run_id, self._seq, kind, path, at, data, inputs)
-        entry = Entry(record, then, is_paid, question=question, answered=answered)
+        entry = LogEntry(record, then, is_paid, question=question, answered=answered)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -196,9 +196,9 @@ class RunLog:
         finally:
             self._is_sending = False
 
-    def _next_rows(self) -> list[Entry]:
+    def _next_rows(self) -> list[LogEntry]:
         """Those that go together: one append has room for one question."""
-        rows: list[Entry] = []
+        rows: list[LogEntry] = []
         while self._waiting and len(rows) < MOST_ROWS:
             rows.append(self._waiting.popleft())
             if rows[-1].question is not None or rows[-1].answered is not None:

@@ -11,19 +11,19 @@ from typing import Final, Literal, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
 from runtime.journal.postgres_allowances import Allowances
-from runtime.journal.postgres_inbox import Inbox
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_inbox import PostgresInbox
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_runs import Runs
 from runtime.journal.postgres_schema import migrate, quoted
 from runtime.journal.postgres_told_events import ToldEvents
-from runtime.journal.postgres_wire import Address, Connection
-from runtime.journal.postgres_writer import Writer
+from runtime.journal.postgres_wire import Address, PostgresConnection
+from runtime.journal.postgres_writer import PostgresWriter
 from runtime.journal.records import Record
 from runtime.journal.store import (
     Codec,
@@ -52,7 +52,7 @@ class _Open:
     """What there is between ``open`` and ``close``."""
 
     lease: HeldLease
-    writer: Writer
+    writer: PostgresWriter
     tasks: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
     ended: trio.Event = attrs.field(factory=trio.Event)
     news: trio.Event = attrs.field(factory=trio.Event)
@@ -82,16 +82,16 @@ class PostgresStore:
     ) -> None:
         quoted(schema)
         if sync not in ("paid", "always", "never"):
-            raise refuse(self, "sync", sync, "'paid', 'always' or 'never'")
+            raise rejected(self, "sync", sync, "'paid', 'always' or 'never'")
         if not 0 < lease_s < math.inf:
-            raise refuse(self, "lease_s", lease_s, "a number of seconds > 0")
-        self._pool = Pool(Address.of(dsn), schema)
+            raise rejected(self, "lease_s", lease_s, "a number of seconds > 0")
+        self._pool = ConnectionPool(Address.of(dsn), schema)
         self._sync = sync
         self._codec = codec
         self._lease_s = float(lease_s)
         self._migrates = migrate
         self._runs = Runs(self._pool, sync != "never", codec)
-        self._inbox = Inbox(self._pool, self._runs)
+        self._inbox = PostgresInbox(self._pool, self._runs)
         self._told = ToldEvents(self._pool, codec)
         self._allowances = Allowances(self._pool)
         self._now: _Open | None = None
@@ -104,7 +104,7 @@ class PostgresStore:
 
     async def migrate(self) -> int:
         """Bring the tables to this release's version, in one transaction; returns how many versions were made."""
-        connection = await Connection.open(self._pool.address)
+        connection = await PostgresConnection.open(self._pool.address)
         try:
             return await migrate(connection, self._pool.address, self._pool.schema)
         finally:
@@ -120,7 +120,7 @@ class PostgresStore:
         await held.begin()
         self._was_opened = True
         self._runs.lease = held
-        writer = Writer(
+        writer = PostgresWriter(
             self._pool,
             worker,
             held.lease.epoch,
@@ -248,11 +248,11 @@ class PostgresStore:
         now.writer.part(run)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         return await self._told.tell(run, rows)
 
     async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         return await self._told.told(run, after)
 
     async def run(self, run: str) -> StoredRun | None:

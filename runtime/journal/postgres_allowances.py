@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from runtime.journal.allowances import Amount
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_runs import check_name
 
 # Not waited for on the platter: a server that forgets a second of it lets a second more through.
@@ -34,7 +34,7 @@ union all select false, tokens, usd from {s}.allowances where name = $1::text an
 class Allowances:
     """An ``AllowanceStore``."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
     async def owe(self, name: str, seconds: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from actors.store_errors import StoreError
 from actors.words import repr_of
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_runs import Runs, check_name
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredSchedule
 
@@ -51,10 +51,10 @@ update {s}.schedules set next_at = $3::timestamptz where name = $1::text and nex
 
 
 @final
-class Inbox:
+class PostgresInbox:
     """What has been posted, as the worker sees it that has `runs`."""
 
-    def __init__(self, pool: Pool, runs: Runs) -> None:
+    def __init__(self, pool: ConnectionPool, runs: Runs) -> None:
         self._pool = pool
         self._runs = runs
         self._from = 0

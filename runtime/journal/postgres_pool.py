@@ -12,13 +12,13 @@ import trio
 from actors.store_errors import StoreError
 from runtime.journal.postgres_schema import check, quoted
 from runtime.journal.postgres_values import Value
-from runtime.journal.postgres_wire import Address, Answer, Connection, ConnectionLost
+from runtime.journal.postgres_wire import Address, ConnectionLost, PostgresConnection, StatementResult
 
 MAX_CONNECTIONS: Final = 4
 
 
 @final
-class Pool:
+class ConnectionPool:
     """Statements are written with ``{s}`` for the schema. Each runs on any free connection."""
 
     def __init__(self, address: Address, schema: str) -> None:
@@ -26,7 +26,7 @@ class Pool:
         self.schema = schema
         self._name = quoted(schema)
         self._texts: dict[str, str] = {}
-        self._idle: list[Connection] = []
+        self._idle: list[PostgresConnection] = []
         self._is_checked = False
         self._is_closed = False
         self._room = trio.CapacityLimiter(MAX_CONNECTIONS)
@@ -38,11 +38,11 @@ class Pool:
             found = self._texts[statement] = statement.replace("{s}", self._name)
         return found
 
-    async def connect(self) -> Connection:
+    async def connect(self) -> PostgresConnection:
         """A connection of the caller's own, to tables that are those of this release."""
         if self._is_closed:
             raise StoreError(f"the store in PostgreSQL at {self.address!r} is closed.\n  Fix: use it while its runtime is open.")
-        connection = await Connection.open(self.address)
+        connection = await PostgresConnection.open(self.address)
         if not self._is_checked:
             try:
                 await check(connection, self.address, self.schema)
@@ -52,23 +52,23 @@ class Pool:
                     connection.close()
         return connection
 
-    async def read(self, statement: str, *values: Value) -> Answer:
+    async def read(self, statement: str, *values: Value) -> StatementResult:
         """Carry out one statement; if the connection breaks, once more on a new one. Raises ``StoreError``."""
         try:
             return await self._run(statement, values)
         except ConnectionLost:  # most often one that was idle while the server started again
             return attrs.evolve(await self._run(statement, values), is_second=True)
 
-    async def write(self, statement: str, *values: Value) -> Answer:
+    async def write(self, statement: str, *values: Value) -> StatementResult:
         """The same, for what must not be left half known: begun, it is not cancelled."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        answers: list[Answer] = []
+        answers: list[StatementResult] = []
         with trio.CancelScope(shield=True):
             answers.append(await self.read(statement, *values))
         return answers[0]
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
+    async def transaction(self) -> AsyncGenerator[PostgresConnection]:
         """A connection in a transaction, which is committed at the end of the block or not at all."""
         async with self._connection() as connection:
             try:
@@ -88,13 +88,13 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
-    async def _run(self, statement: str, values: tuple[Value, ...]) -> Answer:
+    async def _run(self, statement: str, values: tuple[Value, ...]) -> StatementResult:
         async with self._connection() as connection:
             answer = await connection.run(self.text(statement), *values)
         return answer
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[Connection]:
+    async def _connection(self) -> AsyncGenerator[PostgresConnection]:
         async with self._room:
             connection = self._idle.pop() if self._idle else await self.connect()
             try:

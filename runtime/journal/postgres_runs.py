@@ -12,8 +12,8 @@ from actors.store_errors import RecordTooLarge, StoreDamaged, StoreError, StoreU
 from actors.words import repr_of, said
 from runtime.journal import postgres_values as values
 from runtime.journal.lease import HeldLease
-from runtime.journal.postgres_pool import Pool
-from runtime.journal.postgres_wire import Answer, Connection, ConnectionLost
+from runtime.journal.postgres_pool import ConnectionPool
+from runtime.journal.postgres_wire import ConnectionLost, PostgresConnection, StatementResult
 from runtime.journal.postgres_writer import COLUMNS, FENCE, MAX_BATCH_BYTES, HeldRun, about, columns, seal
 from runtime.journal.records import KINDS, MAX_RUN_BYTES, Record
 from runtime.journal.store import Codec, Created, Existing, NewRun, Page, RunQuery, StoredRun, StoredStatus
@@ -107,7 +107,7 @@ delete from {s}.told where run in (select id from b)"""
 class Runs:
     """The runs, as one worker sees them or, before it has a lease, anybody."""
 
-    def __init__(self, pool: Pool, sync: bool, codec: Codec | None) -> None:
+    def __init__(self, pool: ConnectionPool, sync: bool, codec: Codec | None) -> None:
         self.held: dict[str, HeldRun] = {}
         """The runs of this worker."""
         self.fresh: set[str] = set()
@@ -274,7 +274,7 @@ class Runs:
             self._pool.schema,
         ]
 
-    async def _writing(self, statement: str, *given: values.Value) -> Answer:
+    async def _writing(self, statement: str, *given: values.Value) -> StatementResult:
         try:
             answer = await self._pool.write(statement, *self._fence, *given)
         except ConnectionLost:
@@ -297,7 +297,7 @@ class Runs:
         self.fresh.add(run.id)
         return run
 
-    async def _copy(self, connection: Connection, records: Sequence[Record]) -> None:
+    async def _copy(self, connection: PostgresConnection, records: Sequence[Record]) -> None:
         await connection.run(self._pool.text(_MORE), *columns(records, seal(self._codec, records)))
 
     def _record(self, row: tuple[Any, ...]) -> Record:

@@ -8,7 +8,7 @@ from typing import Final
 from actors.errors import UsageError
 from actors.store_errors import StoreError, StoreTooNew
 from actors.words import repr_of
-from runtime.journal.postgres_wire import Address, Connection
+from runtime.journal.postgres_wire import Address, PostgresConnection
 
 OLDEST_SERVER: Final = 130000
 """PostgreSQL 13 is the first that numbers transactions in 64 bits."""
@@ -67,7 +67,7 @@ def quoted(schema: str) -> str:
     return f'"{schema}"'
 
 
-async def version_of(connection: Connection, schema: str) -> int:
+async def version_of(connection: PostgresConnection, schema: str) -> int:
     """Which version of the tables is there; 0: none."""
     there = await connection.run("select to_regclass($1::text) is not null", f"{quoted(schema)}.meta")
     if not there.rows[0][0]:
@@ -76,7 +76,7 @@ async def version_of(connection: Connection, schema: str) -> int:
     return int(found.rows[0][0]) if found.rows else 0
 
 
-async def check(connection: Connection, address: Address, schema: str) -> None:
+async def check(connection: PostgresConnection, address: Address, schema: str) -> None:
     """Raise unless the tables are those of this release."""
     if connection.server_version < OLDEST_SERVER:
         raise StoreError(
@@ -97,7 +97,7 @@ async def check(connection: Connection, address: Address, schema: str) -> None:
         )
 
 
-async def migrate(connection: Connection, address: Address, schema: str) -> int:
+async def migrate(connection: PostgresConnection, address: Address, schema: str) -> int:
     """Bring the tables up to date in one transaction, even if others try the same now; returns how many versions were made."""
     name = quoted(schema)
     await connection.run("begin")

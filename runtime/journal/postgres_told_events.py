@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from actors.store_errors import StoreDamaged, StoreError
 from actors.words import said
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.store import Codec
 from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
 
@@ -28,12 +28,12 @@ _LAST: Final = 2**31 - 1
 class ToldEvents:
     """The events that readers were given: an ``EventLog``."""
 
-    def __init__(self, pool: Pool, codec: Codec | None) -> None:
+    def __init__(self, pool: ConnectionPool, codec: Codec | None) -> None:
         self._pool = pool
         self._codec = codec
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         if await self._added(run, rows):
             return True
         answer = await self._pool.read(_TOLD, run, rows[0].seq - 1, rows[-1].seq, len(rows))
@@ -55,7 +55,7 @@ class ToldEvents:
         return answer.count == len(rows)
 
     async def told(self, run: str, after: int) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         answer = await self._pool.read(_TOLD, run, after, _LAST, PAGE_ROWS)
         return first_page([self._event(run, row) for row in answer.rows])
 

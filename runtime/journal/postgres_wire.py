@@ -58,7 +58,7 @@ class Rejected(StoreError):
 
 @final
 @attrs.frozen
-class Answer:
+class StatementResult:
     """What a statement gave."""
 
     rows: list[tuple[Any, ...]]
@@ -178,7 +178,7 @@ class _Session:
         self.close()
         return ConnectionLost(f"the connection to the PostgreSQL store at {self._address!r} was lost: {words.strip()}")
 
-    def _statement(self, sql: str, values: Sequence[Value], prepare: bool) -> Generator[Wait, Any, Answer]:
+    def _statement(self, sql: str, values: Sequence[Value], prepare: bool) -> Generator[Wait, Any, StatementResult]:
         given = [parameter(value) for value in values]
         data, formats = [each[0] for each in given], [each[1] for each in given]
         if prepare and self._prepares:
@@ -211,7 +211,7 @@ class _Session:
             self._prepared.add(name)
         return name.encode()
 
-    def _answer(self, results: Sequence[PGresult]) -> Answer:
+    def _answer(self, results: Sequence[PGresult]) -> StatementResult:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise self._error(result)
@@ -223,7 +223,7 @@ class _Session:
             )
             for row in range(result.ntuples)
         ]
-        return Answer(rows, result.command_tuples or 0)
+        return StatementResult(rows, result.command_tuples or 0)
 
     def _error(self, result: PGresult) -> StoreError:
         """The first line of what the server says, which has the reason; the others may show what is stored."""
@@ -239,11 +239,11 @@ class _Session:
 
 
 @final
-class Connection(_Session):
+class PostgresConnection(_Session):
     """A connection for one task at a time. Anyone who is cancelled in the middle of a statement has closed it."""
 
     @classmethod
-    async def open(cls, address: Address) -> Connection:
+    async def open(cls, address: Address) -> PostgresConnection:
         """Try the addresses in turn. Raises ``StoreUnavailable`` with the reason of the last."""
         words = "it has no address"
         for each in await address.resolved():
@@ -256,7 +256,7 @@ class Connection(_Session):
             words = f"no answer within {address.connect_s:g} s"
         raise address.unreachable(words)
 
-    async def run(self, sql: str, *values: Value, prepare: bool = False, patience_s: float = 30.0) -> Answer:
+    async def run(self, sql: str, *values: Value, prepare: bool = False, patience_s: float = 30.0) -> StatementResult:
         """Carry out one statement.
 
         Raises ``ConnectionLost`` when the outcome is unknown, also when there is none within `patience_s` seconds,
@@ -300,8 +300,8 @@ class BlockingConnection(_Session):
         except (Error, OSError) as error:
             raise address.unreachable(words_of(error)) from None
 
-    def run(self, sql: str, *values: Value, patience_s: float) -> Answer:
-        """Carry out one statement; raises as ``Connection.run`` does."""
+    def run(self, sql: str, *values: Value, patience_s: float) -> StatementResult:
+        """Carry out one statement; raises as ``PostgresConnection.run`` does."""
         try:
             return _poll(self._with_socket(self._statement(sql, values, prepare=False)), monotonic() + patience_s)
         except (Error, OSError) as error:

@@ -13,8 +13,8 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
 from actors.words import said
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_pool import Pool
-from runtime.journal.postgres_wire import Answer, Connection, ConnectionLost, Rejected
+from runtime.journal.postgres_pool import ConnectionPool
+from runtime.journal.postgres_wire import ConnectionLost, PostgresConnection, Rejected, StatementResult
 from runtime.journal.records import CODES, MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
 from runtime.journal.store import Codec, Done, StoredQuestion
 
@@ -131,7 +131,7 @@ class _Append:
     done: Done
     question: StoredQuestion | None = None
     answered: str | None = None
-    refused: Outcome = None
+    rejected: Outcome = None
     """Known before it is its turn; it is told in its turn all the same."""
     is_adrift: bool = False
     """Its run is not this worker's: it is only looked for, as the last word of a run that has ended with it."""
@@ -157,12 +157,12 @@ class _Append:
 
 
 @final
-class Writer:
+class PostgresWriter:
     """Writes what is appended, in order, for one worker."""
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ConnectionPool,
         worker: str,
         epoch: int,
         sync: str,
@@ -180,7 +180,7 @@ class Writer:
         self._held = held
         self._ended = ended
         self._lose = lose
-        self._connection: Connection | None = None
+        self._connection: PostgresConnection | None = None
         self._queue: deque[_Append] = deque()
         self._wake = trio.Event()
         self._unsynced: list[_Append] = []
@@ -203,7 +203,7 @@ class Writer:
                 raise StoreUnavailable(f"{self.rows_waiting:,} records wait to be written to the store already.")
             self._admit(append)
         except (StoreError, RunLost) as error:
-            append.refused = error
+            append.rejected = error
             self._break(append, error)
         self._put(append)
 
@@ -264,7 +264,7 @@ class Writer:
 
     def _too_late(self, append: _Append) -> Outcome:
         error = StoreUnavailable("the store was closed before it could write this.\n  Fix: open it again, in a new runtime.")
-        return append.refused or (error if append.rows else None)
+        return append.rejected or (error if append.rows else None)
 
     def _put(self, append: _Append) -> None:
         self.rows_waiting += len(append.rows)
@@ -288,9 +288,9 @@ class Writer:
 
     def _tell(self, batch: Sequence[_Append], outcomes: Sequence[Outcome]) -> None:
         told = list(zip(batch, outcomes, strict=True))
-        away = next((each for append, each in told if isinstance(each, StoreUnavailable) and each is not append.refused), None)
+        away = next((each for append, each in told if isinstance(each, StoreUnavailable) and each is not append.rejected), None)
         if away is not None:  # none of those behind may be written before these are
-            told += [(append, append.refused or away) for append in self._queue]
+            told += [(append, append.rejected or away) for append in self._queue]
             self._queue.clear()
         for append, outcome in told:
             self.rows_waiting -= len(append.rows)
@@ -326,15 +326,15 @@ class Writer:
         failure: StoreError | None = None
         for _ in range(2):
             try:
-                if any(append.refused is None and append.rows for append in batch):
+                if any(append.rejected is None and append.rows for append in batch):
                     await self._connect()
                 for append in batch:
-                    append.refused = append.refused or self._behind_a_gap(append)
-                wanted = [append for append in batch if append.refused is None and append.rows]
+                    append.rejected = append.rejected or self._behind_a_gap(append)
+                wanted = [append for append in batch if append.rejected is None and append.rows]
                 if not wanted:
-                    return [append.refused for append in batch]
+                    return [append.rejected for append in batch]
                 found = dict(zip(map(id, wanted), await self._insert(wanted), strict=True))
-                return [append.refused or found.get(id(append)) for append in batch]
+                return [append.rejected or found.get(id(append)) for append in batch]
             except ConnectionLost as error:  # it may have been written or not: the same again finds out
                 failure = error
             except StoreError as error:
@@ -342,7 +342,7 @@ class Writer:
                 break
         if isinstance(failure, Rejected) and len(batch) > 1:  # one of them is wrong, and the others have no part in it
             return await self._one_by_one(batch)
-        return [append.refused or (failure if append.rows else None) for append in batch]
+        return [append.rejected or (failure if append.rows else None) for append in batch]
 
     async def _one_by_one(self, batch: Sequence[_Append]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -432,7 +432,7 @@ class Writer:
             self._unsynced_rows += len(rows)
         return [None] * len(batch)
 
-    async def _run(self, statement: str, *given: values.Value) -> Answer:
+    async def _run(self, statement: str, *given: values.Value) -> StatementResult:
         assert self._connection is not None, "connected before anything is sent"
         return await self._connection.run(self._pool.text(statement), *given, prepare=True)
 

@@ -189,7 +189,7 @@ def _copied(db: sqlite3.Connection, target: Path) -> Path:
 
 
 @final
-class Names:
+class FileNames:
     """Whether the files that are being written are still the ones that have the names."""
 
     def __init__(self, path: Path) -> None:

@@ -25,7 +25,7 @@ _TABLE = """create table if not exists inbox(
 
 
 @final
-class Inbox:
+class SqliteInbox:
     """The inbox at `path`. Its methods block, and are called in threads; :meth:`changed` is for the event loop."""
 
     def __init__(self, path: Path, sealing: Sealing) -> None:

@@ -24,7 +24,7 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreError, StoreUnavailable
 from actors.words import said
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
-from runtime.journal.sqlite_file import BUSY_S, Names, store_error
+from runtime.journal.sqlite_file import BUSY_S, FileNames, store_error
 from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
 from runtime.journal.store import Done, StoredQuestion
 
@@ -71,11 +71,18 @@ class _Held:
 
 
 @final
-class Writer:
+class SqliteWriter:
     """Writes for `worker`. Its methods are called on the event loop; the loop or the thread has the connection, never both."""
 
     def __init__(
-        self, db: sqlite3.Connection, path: Path, names: Names, worker: str, sync: Sync, sealing: Sealing, nursery: trio.Nursery
+        self,
+        db: sqlite3.Connection,
+        path: Path,
+        names: FileNames,
+        worker: str,
+        sync: Sync,
+        sealing: Sealing,
+        nursery: trio.Nursery,
     ) -> None:
         self._db = db
         self._path = path

@@ -32,7 +32,7 @@ class ToldEvent:
 
 
 @runtime_checkable
-class EventLog(Protocol):
+class EventKeeper(Protocol):
     """A store that keeps what readers were told. Of one that does not, the events of earlier processes are those in its journals.
 
     ``Store.forget`` deletes the events of a run with it, and so does ``Store.expire``, also where it drops the data alone.

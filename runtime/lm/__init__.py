@@ -1,6 +1,9 @@
 """Language models on trio: the client, its retry policy, its errors, and DSPy's language model over it.
 
 Importing this loads neither dspy nor litellm: ``TrioLM`` is made when it is first asked for.
+
+Begin at ``client.py`` (a call) and ``requester.py`` (its requests until one is answered). What bounds a call is in ``limits``,
+what providers are sent in ``providers``, connections are in ``http``, DSPy is in ``dspy``.
 """
 
 from __future__ import annotations

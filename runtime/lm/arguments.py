@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from actors.argument_checks import check_count, refuse
+from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError, UsageError
 from actors.words import with_article
 from runtime.lm.limits.retry import Retry
@@ -46,14 +46,14 @@ def check_arguments(owner: type, model: object, api_key: object, max_connections
         raise DeclarationError("LMClient(api_key=…): expected a non-empty string or None.\n  Fix: pass the key, or leave it out.")
     check_count(owner, "max_connections", max_connections)
     if not isinstance(retry, Retry):
-        raise refuse(owner, "retry", retry, "a Retry")
+        raise rejected(owner, "retry", retry, "a Retry")
 
 
 def check_seconds(owner: type, **waits: object) -> None:
     """DeclarationError unless all are numbers above 0."""
     for name, value in waits.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:  # a NaN is not above 0 either
-            raise refuse(owner, name, value, "a number > 0")
+            raise rejected(owner, name, value, "a number > 0")
 
 
 def check_limits(owner: type, **limits: object) -> None:
@@ -95,4 +95,4 @@ def check_instances(owner: type, **given: tuple[object, type]) -> None:
     """DeclarationError unless each value is None or an instance of its class."""
     for name, (value, kind) in given.items():
         if value is not None and (not isinstance(value, kind) or isinstance(value, type)):
-            raise refuse(owner, name, value, f"{with_article(kind.__name__)} or None")
+            raise rejected(owner, name, value, f"{with_article(kind.__name__)} or None")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import (
     LMContextTooLong,
     LMError,
@@ -35,14 +35,14 @@ from runtime.lm.arguments import (
     checked_messages,
     checked_texts,
 )
-from runtime.lm.client_link import Link
+from runtime.lm.client_link import ClientLink
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.dspy_calls import check_truncated
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.abilities import Abilities
-from runtime.lm.limits.allowance import Allowance, Share
+from runtime.lm.limits.allowance import Allowance, ModelShare
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import AnswerCache
 from runtime.lm.limits.common_store import Common
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from actors.lm import ChatMessage, Completion, Embeddings, LMStream
 
 T = TypeVar("T")
-Ask = Callable[[Requester, Share], Awaitable[T]]
+Ask = Callable[[Requester, ModelShare], Awaitable[T]]
 """Asks one model within its share of a call's requests."""
 
 FALL_BACK_ON = (LMRateLimited, LMUnavailable, LMTimeout, LMReplyUnreadable, LMContextTooLong)
@@ -172,7 +172,7 @@ class LMClient:
         if isinstance(given, LMClient):
             return given
         if not isinstance(given, str):
-            raise refuse(LMClient, "fallbacks", given, "models' names or LMClients")
+            raise rejected(LMClient, "fallbacks", given, "models' names or LMClients")
         settings = self._settings
         return LMClient(
             given,
@@ -274,7 +274,7 @@ class LMClient:
             DeclarationError: no provider is known for the model.
             LMAuthFailed: there is no key.
         """
-        self._refuse_second_link(None)
+        self._reject_second_link(None)
         models: list[LMClient] = [self, *self._fallbacks]
         for each in models:
             each._needs_no_key(each._tape)
@@ -318,11 +318,11 @@ class LMClient:
         Raises:
             UsageError: it is open on another transport.
         """
-        self._refuse_second_link(transport)
+        self._reject_second_link(transport)
         used = self._tape or tape
         self._needs_no_key(used)
         self._requester.rng = rng
-        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget, used, common)
+        self._requester.link = ClientLink(transport, trio.CapacityLimiter(self.max_connections), budget, used, common)
         for fallback in self._fallbacks:
             if not fallback.is_open:
                 fallback.bind(transport, rng, budget, tape, common)
@@ -344,7 +344,7 @@ class LMClient:
         link = self._requester.link
         return link is not None and link.transport is transport
 
-    def _refuse_second_link(self, transport: HttpTransport | None) -> None:
+    def _reject_second_link(self, transport: HttpTransport | None) -> None:
         if self.is_open and (transport is None or not self.is_on(transport)):
             raise UsageError(
                 f"LMClient({self._model!r}) is open already.\n"
@@ -373,7 +373,7 @@ class LMClient:
         plain = checked_messages(messages)
         options = dict(with_schemas(options))
 
-        async def ask(requester: Requester, share: Share) -> Completion:
+        async def ask(requester: Requester, share: ModelShare) -> Completion:
             return await requester.answer(share, plain, options)
 
         return await self._from_first(ask, Allowance(self._settings.retry.max_attempts))
@@ -396,7 +396,7 @@ class LMClient:
         options = dict(with_schemas(options))
         async with AsyncExitStack() as stack:
 
-            async def begin(requester: Requester, share: Share) -> LMStream:
+            async def begin(requester: Requester, share: ModelShare) -> LMStream:
                 async with AsyncExitStack() as held:
                     answer = await requester.begin(held, share, plain, options)
                     stack.push_async_exit(held.pop_all())

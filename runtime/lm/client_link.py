@@ -17,7 +17,7 @@ from runtime.lm.limits.common_store import Common
 
 @final
 @attrs.define(eq=False)
-class Link:
+class ClientLink:
     """One client's way to its provider, from being bound to being unbound."""
 
     transport: HttpTransport
@@ -32,9 +32,9 @@ class Link:
     account: Account | None = None
     """Found at the first call, when the provider and the key are known."""
 
-    async def place(self) -> Place:
+    async def place(self) -> ClientPlace:
         """Wait for a place among the client's requests; without a turn of the scheduler where no call waits."""
-        place = Place(self.limiter)
+        place = ClientPlace(self.limiter)
         try:
             self.limiter.acquire_on_behalf_of_nowait(place)
         except trio.WouldBlock:
@@ -43,7 +43,7 @@ class Link:
 
 
 @final
-class Place:
+class ClientPlace:
     """One of a client's places, held for the length of a ``with`` block. Not by a task: one task may hold several."""
 
     __slots__ = ("__weakref__", "_limiter")

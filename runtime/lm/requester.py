@@ -21,24 +21,25 @@ import trio
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMRequest, LMStream, Usage
 from runtime.lm.arguments import names_remote_media
-from runtime.lm.client_link import Link, Place
+from runtime.lm.client_link import ClientLink, ClientPlace
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.account import Account, Ticket
-from runtime.lm.limits.allowance import Share
+from runtime.lm.limits.allowance import ModelShare
 from runtime.lm.limits.budget import Budget, Reservation, budgets_with, held_by_block, reserve
 from runtime.lm.limits.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
 from runtime.lm.limits.common_store import Common
-from runtime.lm.limits.hedge import Sent, first_of, nobody_asks
+from runtime.lm.limits.hedge import OnSent, first_of, nobody_asks
 from runtime.lm.limits.quota import Quota
 from runtime.lm.limits.retry import Retry
 from runtime.lm.limits.sliced import SlicedLimit
 from runtime.lm.providers import sending
 from runtime.lm.providers.billed_errors import told_usage
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import is_warm, warm_up
 from runtime.lm.providers.sending import Reading
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
-from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
+from runtime.lm.providers.translation import CHARS_PER_TOKEN, Translator
 
 DEADLINE_S = 600.0
 Messages = list[dict[str, Any]]
@@ -68,8 +69,8 @@ class Settings:
 class _Opening:
     """What each try to begin one stream needs."""
 
-    share: Share
-    exchange: Exchange
+    share: ModelShare
+    exchange: ModelExchange
     reservation: Reservation
     waits: Waits
     on_whole: Sequence[Callable[[Completion], None]]
@@ -118,12 +119,12 @@ class Requester:
         self._settings = settings
         self._chat = Reading(translator.completion, translator.plain_completion)
         self._embedding = Reading(translator.embedded)
-        self.link: Link | None = None
+        self.link: ClientLink | None = None
         """None while the client is not open."""
         self.rng = random.Random()
         """Makes the jitter of pauses."""
 
-    def opened(self) -> Link:
+    def opened(self) -> ClientLink:
         """The link. Raises UsageError when there is none, or its transport is closed."""
         if self.link is None or self.link.transport.closed:
             raise UsageError(
@@ -134,7 +135,7 @@ class Requester:
 
     # --- whole answers ----------------------------------------------------------------------------------------------------
 
-    async def answer(self, share: Share, messages: Messages, options: Mapping[str, Any]) -> Completion:
+    async def answer(self, share: ModelShare, messages: Messages, options: Mapping[str, Any]) -> Completion:
         """The model's answer, within the deadline. Its ``attempts`` are the requests of the whole call; 0 from the cache."""
         plain = await self._plain_or_ready(messages, options)
         with trio.move_on_after(self._settings.deadline_s):
@@ -152,7 +153,7 @@ class Requester:
             return completion
         raise self._too_late(share)
 
-    async def embed(self, share: Share, texts: Sequence[str], options: Mapping[str, Any]) -> Embeddings:
+    async def embed(self, share: ModelShare, texts: Sequence[str], options: Mapping[str, Any]) -> Embeddings:
         """The vectors of `texts`, within the deadline."""
         if not is_warm():
             await warm_up()
@@ -165,7 +166,9 @@ class Requester:
             return embeddings
         raise self._too_late(share)
 
-    async def _asked(self, share: Share, exchange: Exchange, reservation: Reservation, reading: Reading[Answer]) -> Answer:
+    async def _asked(
+        self, share: ModelShare, exchange: ModelExchange, reservation: Reservation, reading: Reading[Answer]
+    ) -> Answer:
         hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, reservation, reading)
 
         async def discard(unwanted: Answer) -> None:
@@ -183,11 +186,11 @@ class Requester:
 
     async def _attempt(
         self,
-        share: Share,
-        exchange: Exchange,
+        share: ModelShare,
+        exchange: ModelExchange,
         reservation: Reservation,
         reading: Reading[Answer],
-        sent: Sent,
+        sent: OnSent,
     ) -> Answer:
         passage = _Passage()
         link, place, ticket = await self._permitted(share, exchange)
@@ -207,7 +210,7 @@ class Requester:
 
     # --- streams ----------------------------------------------------------------------------------------------------------
 
-    async def begin(self, stack: AsyncExitStack, share: Share, messages: Messages, options: Mapping[str, Any]) -> LMStream:
+    async def begin(self, stack: AsyncExitStack, share: ModelShare, messages: Messages, options: Mapping[str, Any]) -> LMStream:
         """A stream whose first piece is there, or one of a kept answer; `stack` closes it."""
         plain = await self._plain_or_ready(messages, options, stream=True)
         settings = self._settings
@@ -248,7 +251,7 @@ class Requester:
             await trio.sleep(delay_s)
         raise AssertionError("a model is asked only while there is a request left, and again only then")
 
-    async def _begin_once(self, opening: _Opening, sent: Sent) -> tuple[AnswerStream, AsyncExitStack]:
+    async def _begin_once(self, opening: _Opening, sent: OnSent) -> tuple[AnswerStream, AsyncExitStack]:
         """One request, up to its first piece; the stack that comes with the answer closes it."""
         share, exchange, reservation = opening.share, opening.exchange, opening.reservation
         passage = _Passage()
@@ -268,7 +271,7 @@ class Requester:
             return answer, held.pop_all()
 
     async def _first_piece(
-        self, held: AsyncExitStack, link: Link, ticket: Ticket, opening: _Opening, passage: _Passage
+        self, held: AsyncExitStack, link: ClientLink, ticket: Ticket, opening: _Opening, passage: _Passage
     ) -> AnswerStream:
         share, exchange, waits = opening.share, opening.exchange, opening.waits
 
@@ -294,7 +297,7 @@ class Requester:
 
     # --- around a request -------------------------------------------------------------------------------------------------
 
-    async def _permitted(self, share: Share, exchange: Exchange) -> tuple[Link, Place, Ticket]:
+    async def _permitted(self, share: ModelShare, exchange: ModelExchange) -> tuple[ClientLink, ClientPlace, Ticket]:
         """Everything that the request last taken from `share` needs to go out. Cancelled or rejected, it was not made."""
         try:
             link = self.opened()  # again for each: the owner may have replaced the transport meanwhile
@@ -310,7 +313,7 @@ class Requester:
             share.give_back()
             raise
 
-    def _account(self, link: Link, exchange: Exchange) -> Account:
+    def _account(self, link: ClientLink, exchange: ModelExchange) -> Account:
         """The account, whose quota is shared by its models; found once per link."""
         name, key = exchange.request.host, self._translator.account
         quota = link.transport.shared(("quota", key), functools.partial(_quota, name, key, link.common))
@@ -319,12 +322,14 @@ class Requester:
         link.account = account
         return account
 
-    def _patience_s(self, share: Share) -> float:
+    def _patience_s(self, share: ModelShare) -> float:
         """The longest pause to wait out: a short one while there is another model to ask."""
         retry = self._settings.retry
         return min(retry.max_retry_after_s, retry.fall_back_after_s) if share.models_after else retry.max_retry_after_s
 
-    async def _plain_or_ready(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange | None:
+    async def _plain_or_ready(
+        self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False
+    ) -> ModelExchange | None:
         """The request, where it is made without LiteLLM; else LiteLLM is imported, outside of the call's deadline."""
         plain = self._translator.plain_request(messages, options, stream=stream)
         if plain is not None:
@@ -333,26 +338,26 @@ class Requester:
             await warm_up()
         return None
 
-    async def _translated(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
+    async def _translated(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> ModelExchange:
         """LiteLLM fetches remote images and files for some providers, without regard for the event loop: in a thread then."""
         translate = functools.partial(self._translator.request, messages, options, stream=stream)
         is_slow = names_remote_media(messages) or self._translator.is_slow
         return self._on_time(await trio.to_thread.run_sync(translate) if is_slow else translate())
 
-    def _on_time(self, exchange: Exchange) -> Exchange:
+    def _on_time(self, exchange: ModelExchange) -> ModelExchange:
         """`exchange` with the client's limit for a new connection."""
         if exchange.request.connect_s == self._settings.connect_s:
             return exchange
         return attrs.evolve(exchange, request=attrs.evolve(exchange.request, connect_s=self._settings.connect_s))
 
-    def _cache_for(self, exchange: Exchange, options: Mapping[str, Any]) -> tuple[AnswerCache | None, str]:
+    def _cache_for(self, exchange: ModelExchange, options: Mapping[str, Any]) -> tuple[AnswerCache | None, str]:
         """Where the answer may be kept, and under which key; a stream and a whole answer share it."""
         cache = None if is_bypassed() else self._settings.cache
         if cache is None or not (cache.keeps_sampled or is_repeatable(options)):
             return None, ""
         return Forgiving(cache), cache_key(exchange.request.url, _whole_body(exchange), options.get("extra_headers"))
 
-    async def _reserved(self, exchange: Exchange, *, lasts: bool = False) -> Reservation:
+    async def _reserved(self, exchange: ModelExchange, *, lasts: bool = False) -> Reservation:
         link = self.opened()
         budgets = budgets_with(link.budget, self._settings.budget)
         prompt_tokens, completion_tokens = self._translator.expected_tokens(exchange) if budgets else (0, 0)
@@ -380,7 +385,7 @@ class Requester:
         return limit
 
     def _without_an_answer(
-        self, share: Share, exchange: Exchange, reservation: Reservation, ticket: Ticket, passage: _Passage
+        self, share: ModelShare, exchange: ModelExchange, reservation: Reservation, ticket: Ticket, passage: _Passage
     ) -> None:
         """Book what a request has used that brought no whole answer, by what was seen of it."""
         if ticket.excess_beside > (0 if self._settings.hedge_s is None else 1):  # beside requests of other calls
@@ -397,7 +402,7 @@ class Requester:
                 reservation.lose(used)
         self._report(reservation, passage, used or Usage(), is_answered=False)
 
-    def _seen(self, exchange: Exchange, passage: _Passage) -> Usage | None:
+    def _seen(self, exchange: ModelExchange, passage: _Passage) -> Usage | None:
         """What a request that was sent has used without a whole answer; None where nothing is known of it."""
         if passage.answer is not None:
             return passage.answer.seen(is_given_up=passage.was_given_up)
@@ -415,7 +420,7 @@ class Requester:
         now, name = trio.current_time(), None if error is None else type(error).__name__
         reservation.requested(LMRequest(self._model, passage.asked_s, passage.sent_s, now, name, is_answered, used))
 
-    def _charged(self, exchange: Exchange, answer: Completion | Embeddings) -> Usage:
+    def _charged(self, exchange: ModelExchange, answer: Completion | Embeddings) -> Usage:
         """What budgets and limits are charged for `answer`: what the provider reports, or else by the lengths."""
         if answer.usage.total_tokens:
             return answer.usage
@@ -425,7 +430,7 @@ class Requester:
         cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens)
         return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=cost_usd, is_estimate=True)
 
-    def _pause_s(self, error: LMError, share: Share) -> float:
+    def _pause_s(self, error: LMError, share: ModelShare) -> float:
         """Seconds until the next request; raises `error` when there is none."""
         delay_s = None if share.is_used_up else self._settings.retry.wait_s(error, max(1, share.made), self.rng)
         if delay_s is not None and error.retry_after_s is not None and share.allowance.left > 0:
@@ -435,13 +440,13 @@ class Requester:
             raise error
         return delay_s
 
-    def _finish(self, error: LMError, share: Share) -> None:
+    def _finish(self, error: LMError, share: ModelShare) -> None:
         """Write into `error` which call it ended."""
         made = share.allowance.made
         error.model, error.attempt, error.spent = self._model, made, made > 1
         error.args = (f"{self._model!r}, request {share.counted} of {share.max_requests}: {error}",)
 
-    def _too_late(self, share: Share) -> LMTimeout:
+    def _too_late(self, share: ModelShare) -> LMTimeout:
         made = share.allowance.made
         return LMTimeout(
             f"{self._model!r}: no answer within {self._settings.deadline_s:g} s ({share.counted} of {share.max_requests} "
@@ -460,12 +465,12 @@ def _quota(host: str, account: tuple[str, str, str], common: Common | None) -> Q
     return Quota(lambda what: SlicedLimit(math.inf, f"{what} of {host} {digest}", common))
 
 
-def _kept(known: Completion, share: Share) -> Completion:
+def _kept(known: Completion, share: ModelShare) -> Completion:
     """A kept answer, as this call has it: it costs nothing."""
     return attrs.evolve(known, usage=Usage(cost_usd=0.0), attempts=share.allowance.made)
 
 
-def _whole_body(exchange: Exchange) -> bytes:
+def _whole_body(exchange: ModelExchange) -> bytes:
     """The body that asks for the same answer in one piece."""
     if not exchange.data.get("stream"):
         return exchange.request.body

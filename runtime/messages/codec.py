@@ -24,7 +24,7 @@ from actors.words import kind_of
 from runtime.messages import schemas
 from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, parse
-from runtime.messages.kinds import Kind, declared, is_exactly
+from runtime.messages.kinds import JsonForm, declared, is_exactly
 from runtime.messages.problems import FieldProblem, MessageInvalid, invalid
 from runtime.messages.sameness import is_same
 from runtime.messages.scalars import SCALARS
@@ -246,21 +246,21 @@ def _is_quick(annotation: Any, around: tuple[Any, ...]) -> bool:
     """Whether msgspec gives values of `annotation` back as they were, or fails; a class that holds itself is not looked at."""
     kind = declared(annotation)
     match kind.kind:
-        case Kind.SCALAR:
+        case JsonForm.SCALAR:
             return kind.type in _QUICK
-        case Kind.ENUM:
+        case JsonForm.ENUM:
             return all(type(member.value) in (str, int) for member in cast("list[enum.Enum]", list(kind.type)))
-        case Kind.LITERAL:
+        case JsonForm.LITERAL:
             return all(type(part) in (str, int, type(None)) for part in kind.parts)
-        case Kind.UNION:
+        case JsonForm.UNION:
             return all(_is_quick(part, around) for part in kind.parts)
-        case Kind.LIST:
+        case JsonForm.LIST:
             return typing.get_origin(annotation) is list and _is_quick(kind.parts[0], around)
-        case Kind.TUPLE:
+        case JsonForm.TUPLE:
             return annotation is not tuple and all(part is Ellipsis or _is_quick(part, around) for part in kind.parts)
-        case Kind.MAPPING:
+        case JsonForm.MAPPING:
             return typing.get_origin(annotation) is dict and kind.parts[0] is str and _is_quick(kind.parts[1], around)
-        case Kind.MESSAGE:
+        case JsonForm.MESSAGE:
             owner = kind.type
             if owner in around or message_kind(owner) is MessageKind.PYDANTIC or annotation is not owner:
                 return False

@@ -14,7 +14,7 @@ from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.scalars import SCALARS
 
 
-class Kind(enum.Enum):
+class JsonForm(enum.Enum):
     """Which of JSON's forms a declared type takes."""
 
     ANY = "any JSON"
@@ -37,7 +37,7 @@ class Kind(enum.Enum):
 class Declared:
     """An annotation, read."""
 
-    kind: Kind
+    kind: JsonForm
     type: Any
     """The annotation without its arguments, or the annotation itself."""
     parts: tuple[Any, ...] = ()
@@ -49,7 +49,7 @@ _SETS: Final = {set: set, collections.abc.MutableSet: set, frozenset: frozenset,
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-_PLAIN: Final = {kind: Declared(Kind.SCALAR, kind) for kind in SCALARS}
+_PLAIN: Final = {kind: Declared(JsonForm.SCALAR, kind) for kind in SCALARS}
 
 
 def declared(annotation: Any) -> Declared:
@@ -59,45 +59,47 @@ def declared(annotation: Any) -> Declared:
     if isinstance(annotation, typing.NewType):
         return declared(annotation.__supertype__)
     if isinstance(annotation, typing.TypeVar):
-        return declared(annotation.__bound__) if annotation.__bound__ is not None else Declared(Kind.ANY, Any)
+        return declared(annotation.__bound__) if annotation.__bound__ is not None else Declared(JsonForm.ANY, Any)
     if type(annotation).__name__ == "TypeAliasType":  # `type X = …`, from Python 3.12 on
         return declared(annotation.__value__)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return Declared(Kind.ANNOTATED, annotation, arguments[:1])
+        return Declared(JsonForm.ANNOTATED, annotation, arguments[:1])
     if origin in (typing.Union, types.UnionType):
-        return Declared(Kind.UNION, annotation, arguments)
+        return Declared(JsonForm.UNION, annotation, arguments)
     if origin is typing.Literal:
-        return Declared(Kind.LITERAL, annotation, arguments)
+        return Declared(JsonForm.LITERAL, annotation, arguments)
     return _of_class(annotation, annotation if origin is None else origin, arguments)
 
 
 def _of_class(annotation: Any, plain: Any, arguments: tuple[Any, ...]) -> Declared:
     if annotation is None:
-        return Declared(Kind.SCALAR, types.NoneType)
+        return Declared(JsonForm.SCALAR, types.NoneType)
     if annotation is Any or annotation is object:
-        return Declared(Kind.ANY, Any)
+        return Declared(JsonForm.ANY, Any)
     if message_kind(plain) is not None:
         if message_kind(plain) is MessageKind.PYDANTIC and getattr(plain, "__pydantic_root_model__", False):
-            return Declared(Kind.ROOT, plain, (fields_of(plain)[0].type,))
-        return Declared(Kind.MESSAGE, plain, arguments)
+            return Declared(JsonForm.ROOT, plain, (fields_of(plain)[0].type,))
+        return Declared(JsonForm.MESSAGE, plain, arguments)
     if isinstance(plain, enum.EnumMeta):
-        return Declared(Kind.ENUM, plain)
+        return Declared(JsonForm.ENUM, plain)
     try:
         hash(plain)
     except TypeError:
-        return Declared(Kind.FOREIGN, annotation)
+        return Declared(JsonForm.FOREIGN, annotation)
     if plain in SCALARS:
-        return Declared(Kind.SCALAR, plain)
+        return Declared(JsonForm.SCALAR, plain)
     if plain in _LISTS:
-        return Declared(Kind.LIST, list, arguments or (Any,))
+        return Declared(JsonForm.LIST, list, arguments or (Any,))
     if plain is tuple:
-        return Declared(Kind.TUPLE, tuple, arguments) if annotation is not tuple else Declared(Kind.TUPLE, tuple, (Any, ...))
+        return (
+            Declared(JsonForm.TUPLE, tuple, arguments) if annotation is not tuple else Declared(JsonForm.TUPLE, tuple, (Any, ...))
+        )
     if plain in _SETS:
-        return Declared(Kind.SET, _SETS[plain], arguments or (Any,))
+        return Declared(JsonForm.SET, _SETS[plain], arguments or (Any,))
     if plain in _MAPPINGS:
-        return Declared(Kind.MAPPING, dict, arguments or (str, Any))
-    return Declared(Kind.FOREIGN, annotation)
+        return Declared(JsonForm.MAPPING, dict, arguments or (str, Any))
+    return Declared(JsonForm.FOREIGN, annotation)
 
 
 def is_exactly(value: object, kind: Any) -> bool:

@@ -19,7 +19,7 @@ import attrs
 from actors.errors import DeclarationError
 from actors.words import words_of
 from runtime.messages.fields import MessageKind, fields_of, message_kind
-from runtime.messages.kinds import Declared, Kind, field_types
+from runtime.messages.kinds import Declared, JsonForm, field_types
 from runtime.messages.showing import dump, type_name
 
 _mirrors: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], type]] = weakref.WeakKeyDictionary()
@@ -142,7 +142,7 @@ def _shape_of(owner: type, arguments: tuple[Any, ...]) -> Any:
     from pydantic import AliasChoices, ConfigDict, Field, WrapValidator, create_model  # noqa: PLC0415
 
     taken_raw = {field.name for field in fields_of(owner) if field.name in hooked(owner) and not _has_own_reader(field.type)}
-    kinds = field_types(Declared(Kind.MESSAGE, owner, arguments))
+    kinds = field_types(Declared(JsonForm.MESSAGE, owner, arguments))
     slots: dict[str, Any] = {}
     for index, field in enumerate(field for field in fields_of(owner) if field.init):
         alias = field.name if field.name == field.attribute else AliasChoices(field.name, field.attribute)

@@ -20,7 +20,7 @@ from actors.words import MAX_SHOWN, cut
 from runtime.messages import schemas
 from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, Path, flaws, parse
-from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
+from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
 
@@ -94,29 +94,29 @@ class _Reading:
             return _NOTHING
         kind = declared(annotation)
         match kind.kind:
-            case Kind.ANY:
+            case JsonForm.ANY:
                 return value
-            case Kind.SCALAR:
+            case JsonForm.SCALAR:
                 return _scalar(kind, annotation, value, path, problems)
-            case Kind.ENUM:
+            case JsonForm.ENUM:
                 members = cast("list[enum.Enum]", list(kind.type))
                 return _chosen(members, annotation, value, path, problems)
-            case Kind.LITERAL:
+            case JsonForm.LITERAL:
                 return _chosen(kind.parts, annotation, value, path, problems)
-            case Kind.ANNOTATED:
+            case JsonForm.ANNOTATED:
                 return self._annotated(kind, value, path, problems, checked=checked)
-            case Kind.UNION:
+            case JsonForm.UNION:
                 return self._union(kind, value, path, problems, checked=checked)
-            case Kind.LIST | Kind.SET | Kind.TUPLE:
+            case JsonForm.LIST | JsonForm.SET | JsonForm.TUPLE:
                 return self._items(kind, annotation, value, path, problems, checked=checked)
-            case Kind.MAPPING:
+            case JsonForm.MAPPING:
                 return self._mapping(kind, annotation, value, path, problems, checked=checked)
-            case Kind.MESSAGE:
+            case JsonForm.MESSAGE:
                 return self._message(kind, annotation, value, path, problems)
-            case Kind.ROOT:
+            case JsonForm.ROOT:
                 root = self.value(kind.parts[0], value, path, problems, checked=False)
                 return _NOTHING if root is _NOTHING else _attempted(lambda: kind.type(root), path, problems)
-            case Kind.FOREIGN:
+            case JsonForm.FOREIGN:
                 return _attempted(lambda: schemas.foreign(annotation, value), path, problems)
         raise InternalError(f"{kind.kind} is not read.")
 
@@ -132,7 +132,7 @@ class _Reading:
         if not is_exactly(value, list):
             return _misfit(annotation, "a list", value, path, problems)
         parts = kind.parts
-        if kind.kind is not Kind.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
+        if kind.kind is not JsonForm.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
             parts = parts[:1] * len(value)
         elif len(value) != len(parts):
             return _misfit(annotation, f"{len(parts)} items", value, path, problems)
@@ -143,7 +143,7 @@ class _Reading:
         ]
         if len(problems) > before:
             return _NOTHING
-        if kind.kind is not Kind.SET:
+        if kind.kind is not JsonForm.SET:
             return kind.type(items)
         try:
             made = kind.type(items)
@@ -215,7 +215,7 @@ class _Reading:
             return _attempted(lambda: schemas.made_of(owner, given), path, problems)
         if checks_itself:  # it is not made, so no one has looked at the constraints of what is fit so far
             for name, part in given.items():
-                if part is not _NOTHING and name in types and declared(types[name]).kind is Kind.ANNOTATED:
+                if part is not _NOTHING and name in types and declared(types[name]).kind is JsonForm.ANNOTATED:
                     _attempted(partial(schemas.checked, types[name], part), (*path, name), problems)
         return _NOTHING
 

@@ -16,7 +16,7 @@ from actors.words import kind_of, words_of
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.json_text import Path
-from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
+from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
 from runtime.messages.problems import FieldProblem
 from runtime.messages.references import address_in, is_ref, is_ref_type, read_ref, write_ref
 from runtime.messages.scalars import SCALARS
@@ -44,7 +44,7 @@ class TaggedWriting:
         if depth <= 0:
             raise TooDeep
         form = declared(kind)
-        if form.kind is Kind.ROOT:
+        if form.kind is JsonForm.ROOT:
             return {"root": self.value(form.parts[0], value.root, (*path, "root"), depth - 1)}
         attributes = {field.name: field.attribute for field in fields_of(form.type)}
         written: dict[str, Any] = {}
@@ -66,28 +66,28 @@ class TaggedWriting:
             raise TooDeep
         kind = declared(annotation)
         match kind.kind:
-            case Kind.SCALAR:
+            case JsonForm.SCALAR:
                 return self._scalar(kind, annotation, value, path)
-            case Kind.ENUM | Kind.LITERAL:
-                options: Iterable[Any] = cast("list[enum.Enum]", list(kind.type)) if kind.kind is Kind.ENUM else kind.parts
+            case JsonForm.ENUM | JsonForm.LITERAL:
+                options: Iterable[Any] = cast("list[enum.Enum]", list(kind.type)) if kind.kind is JsonForm.ENUM else kind.parts
                 if any(option is value or (type(option) is type(value) and option == value) for option in options):
                     return _of_member(value) if isinstance(value, enum.Enum) else value
                 return self._misfit(annotation, value, path)
-            case Kind.ANNOTATED:
+            case JsonForm.ANNOTATED:
                 return self.value(kind.parts[0], value, path, depth)
-            case Kind.UNION:
+            case JsonForm.UNION:
                 return self._union(kind, value, path, depth)
-            case Kind.MESSAGE | Kind.ROOT:
+            case JsonForm.MESSAGE | JsonForm.ROOT:
                 return self._nested(kind, annotation, value, path, depth)
-            case Kind.ANY:
+            case JsonForm.ANY:
                 return self._any(annotation, value, path, depth)
-            case Kind.LIST | Kind.SET | Kind.TUPLE:
+            case JsonForm.LIST | JsonForm.SET | JsonForm.TUPLE:
                 return self._items(kind, annotation, value, path, depth)
-            case Kind.MAPPING:
+            case JsonForm.MAPPING:
                 return self._mapping(kind, annotation, value, path, depth)
-            case Kind.FOREIGN if is_ref_type(annotation) and is_ref(value):
+            case JsonForm.FOREIGN if is_ref_type(annotation) and is_ref(value):
                 return self._attempted(lambda: write_ref(value), path)
-            case Kind.FOREIGN:
+            case JsonForm.FOREIGN:
                 return self._attempted(lambda: schemas.foreign_json(annotation, value), path)
 
     def _nested(self, kind: Declared, annotation: Any, value: Any, path: Path, depth: int) -> Any:
@@ -104,12 +104,16 @@ class TaggedWriting:
 
     def _union(self, kind: Declared, value: Any, path: Path, depth: int) -> Any:
         if message_kind(value.__class__) is not None:
-            own = [p for p in kind.parts if declared(p).kind in (Kind.MESSAGE, Kind.ROOT) and isinstance(value, declared(p).type)]
+            own = [
+                p
+                for p in kind.parts
+                if declared(p).kind in (JsonForm.MESSAGE, JsonForm.ROOT) and isinstance(value, declared(p).type)
+            ]
             exact = [p for p in own if declared(p).type is type(value) and declared(p).parts]
             if exact:  # its arguments say what it holds
                 tag = self._types.tag_of(value.__class__)
                 return {tag: self.message(exact[0], value, path, depth - 1)} if tag else self._misfit(kind.type, value, path)
-            if own or any(declared(part).kind is Kind.ANY for part in kind.parts):
+            if own or any(declared(part).kind is JsonForm.ANY for part in kind.parts):
                 return self._named(kind.type, value, path, depth)
         fitting: list[int] = []
         for index, part in enumerate(kind.parts):
@@ -130,7 +134,7 @@ class TaggedWriting:
         if is_exactly(value, list):
             return [self.value(Any, item, (*path, at), depth - 1) for at, item in enumerate(value)]
         if is_exactly(value, dict):
-            return self._mapping(Declared(Kind.MAPPING, dict, (str, Any)), annotation, value, path, depth)
+            return self._mapping(Declared(JsonForm.MAPPING, dict, (str, Any)), annotation, value, path, depth)
         if is_exactly(value, tuple):
             return {TUPLE: [self.value(Any, item, (*path, at), depth - 1) for at, item in enumerate(value)]}
         if is_ref(value):
@@ -150,7 +154,7 @@ class TaggedWriting:
         written = [
             self.value(part, item, (*path, at), depth - 1) for at, (part, item) in enumerate(zip(parts, items, strict=True))
         ]
-        return sorted(written, key=json.dumps) if kind.kind is Kind.SET and len(self.problems) == before else written
+        return sorted(written, key=json.dumps) if kind.kind is JsonForm.SET and len(self.problems) == before else written
 
     def _mapping(self, kind: Declared, annotation: Any, value: Any, path: Path, depth: int) -> Any:
         """An object, or a list of pairs if a key isn't text."""
@@ -220,7 +224,7 @@ class TaggedReading:
             return self._misfit(kind, value, path)
         values = cast("dict[str, Any]", value)
         before = len(self.problems)
-        if form.kind is Kind.ROOT:
+        if form.kind is JsonForm.ROOT:
             root = self.value(form.parts[0], values.get("root"), (*path, "root"))
             return self._attempted(lambda: form.type(root), path) if len(self.problems) == before else None
         types, given = field_types(form), dict[str, Any]()
@@ -241,40 +245,40 @@ class TaggedReading:
         """A value in the place of `annotation`."""
         kind = declared(annotation)
         match kind.kind:
-            case Kind.SCALAR:
+            case JsonForm.SCALAR:
                 try:
                     return SCALARS[kind.type].read(value)
                 except ValueError:
                     return self._misfit(annotation, value, path)
-            case Kind.ENUM:
+            case JsonForm.ENUM:
                 for member in cast("list[enum.Enum]", list(kind.type)):
                     if type(own := _of_member(member)) is type(value) and own == value:
                         return member
                 return self._misfit(annotation, value, path)
-            case Kind.LITERAL:
+            case JsonForm.LITERAL:
                 for option in kind.parts:
                     held: object = _of_member(option) if isinstance(option, enum.Enum) else option
                     if type(held) is type(value) and held == value:
                         return option
                 return self._misfit(annotation, value, path)
-            case Kind.ANNOTATED:
+            case JsonForm.ANNOTATED:
                 return self.value(kind.parts[0], value, path)
-            case Kind.UNION:
+            case JsonForm.UNION:
                 return self._union(kind, annotation, value, path)
-            case Kind.MESSAGE | Kind.ROOT:
+            case JsonForm.MESSAGE | JsonForm.ROOT:
                 named = self._named(value)
                 if named is not None and issubclass(named[0], kind.type):
                     return self.message(named[0], named[1], path)
                 return self.message(annotation, value, path)
-            case Kind.ANY:
+            case JsonForm.ANY:
                 return self._any(value, path)
-            case Kind.LIST | Kind.SET | Kind.TUPLE:
+            case JsonForm.LIST | JsonForm.SET | JsonForm.TUPLE:
                 return self._items(kind, annotation, value, path)
-            case Kind.MAPPING:
+            case JsonForm.MAPPING:
                 return self._mapping(kind, annotation, value, path)
-            case Kind.FOREIGN if is_ref_type(annotation):
+            case JsonForm.FOREIGN if is_ref_type(annotation):
                 return self._attempted(lambda: read_ref(value), path)
-            case Kind.FOREIGN:
+            case JsonForm.FOREIGN:
                 return self._attempted(lambda: schemas.foreign(annotation, value), path)
 
     def _named(self, value: Any) -> tuple[type, Any] | None:
@@ -286,15 +290,15 @@ class TaggedReading:
         return None if kind is None else (kind, fields)
 
     def _union(self, kind: Declared, annotation: Any, value: Any, path: Path) -> Any:
-        if value is None and any(declared(part) == declared(None) or declared(part).kind is Kind.ANY for part in kind.parts):
+        if value is None and any(declared(part) == declared(None) or declared(part).kind is JsonForm.ANY for part in kind.parts):
             return None
         named = self._named(value)
         if named is not None:
             for part in kind.parts:
                 form = declared(part)
-                if form.kind is Kind.ANY:
+                if form.kind is JsonForm.ANY:
                     return self.message(*named, path)
-                if form.kind in (Kind.MESSAGE, Kind.ROOT) and issubclass(named[0], form.type):
+                if form.kind in (JsonForm.MESSAGE, JsonForm.ROOT) and issubclass(named[0], form.type):
                     return self.message(part if named[0] is form.type else named[0], named[1], path)
         numbered: Any = value
         is_numbered = is_exactly(value, list) and len(numbered) == 2 and type(numbered[0]) is int
@@ -391,6 +395,6 @@ def _of_member(member: enum.Enum) -> object:
 
 def _parts_of(kind: Declared, count: int) -> tuple[Any, ...] | None:
     parts = kind.parts
-    if kind.kind is not Kind.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
+    if kind.kind is not JsonForm.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
         return parts[:1] * count
     return parts if len(parts) == count else None

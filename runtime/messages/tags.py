@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, final
 
 from runtime.messages.fields import message_kind
-from runtime.messages.kinds import Kind, declared, field_types
+from runtime.messages.kinds import JsonForm, declared, field_types
 from runtime.messages.modules import is_of_a_program, name_of
 from runtime.messages.upcasts import called_before
 
@@ -35,13 +35,13 @@ class Types:
         todo: list[Any] = [annotation]
         while todo:
             kind = declared(todo.pop())
-            if kind.kind is Kind.MESSAGE:
+            if kind.kind is JsonForm.MESSAGE:
                 if kind.type in self._reachable:
                     todo += kind.parts
                     continue
                 self._reachable[kind.type] = None
                 todo += field_types(kind).values()
-            if kind.kind not in (Kind.LITERAL, Kind.ENUM, Kind.SCALAR, Kind.FOREIGN):
+            if kind.kind not in (JsonForm.LITERAL, JsonForm.ENUM, JsonForm.SCALAR, JsonForm.FOREIGN):
                 todo += [part for part in kind.parts if part is not Ellipsis]
 
     def _add(self, kind: type) -> None:

@@ -15,7 +15,7 @@ from actors.words import kind_of, words_of
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.json_text import MAX_DEPTH, Path, flaws
-from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
+from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
 
@@ -47,32 +47,38 @@ def _write(annotation: Any, value: Any, path: Path, problems: list[FieldProblem]
         return None
     kind = declared(annotation)
     match kind.kind:
-        case Kind.ANY:
+        case JsonForm.ANY:
             problems.extend(FieldProblem((*path, *flaw.path), flaw.message) for flaw in flaws(value, max_depth=depth))
             return value
-        case Kind.SCALAR:
+        case JsonForm.SCALAR:
             return _scalar(kind, annotation, value, path, problems)
-        case Kind.ENUM | Kind.LITERAL:
-            options: Iterable[Any] = kind.type if kind.kind is Kind.ENUM else kind.parts
+        case JsonForm.ENUM | JsonForm.LITERAL:
+            options: Iterable[Any] = kind.type if kind.kind is JsonForm.ENUM else kind.parts
             if any(option is value or (type(option) is type(value) and option == value) for option in options):
                 return schemas.dump(value)
             return _misfit(annotation, value, path, problems)
-        case Kind.ANNOTATED | Kind.ROOT:
-            if kind.kind is Kind.ROOT:
+        case JsonForm.ANNOTATED | JsonForm.ROOT:
+            if kind.kind is JsonForm.ROOT:
                 if type(value) is not kind.type:
                     return _misfit(annotation, value, path, problems)
                 value = value.root
             return _write(kind.parts[0], value, path, problems, depth)
-        case Kind.UNION:
+        case JsonForm.UNION:
             return _union(kind, value, path, problems, depth)
-        case Kind.FOREIGN:
+        case JsonForm.FOREIGN:
             return _foreign(annotation, value, path, problems)
         case _:
             pass
     if depth == 0:
         problems.append(FieldProblem(path, "nested too deeply"))
         return None
-    writers = {Kind.MAPPING: _mapping, Kind.MESSAGE: _message, Kind.LIST: _items, Kind.SET: _items, Kind.TUPLE: _items}
+    writers = {
+        JsonForm.MAPPING: _mapping,
+        JsonForm.MESSAGE: _message,
+        JsonForm.LIST: _items,
+        JsonForm.SET: _items,
+        JsonForm.TUPLE: _items,
+    }
     if kind.kind not in writers:
         raise InternalError(f"{kind.kind} is not written.")
     return writers[kind.kind](kind, annotation, value, path, problems, depth - 1)
@@ -109,7 +115,7 @@ def _items(kind: Declared, annotation: Any, value: Any, path: Path, problems: li
         return _misfit(annotation, value, path, problems)
     items: list[Any] = list(value)
     parts = kind.parts
-    if kind.kind is not Kind.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
+    if kind.kind is not JsonForm.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
         parts = parts[:1] * len(items)
     elif len(parts) != len(items):
         return _misfit(annotation, value, path, problems)
@@ -117,7 +123,7 @@ def _items(kind: Declared, annotation: Any, value: Any, path: Path, problems: li
     written = [
         _write(part, item, (*path, index), problems, depth) for index, (part, item) in enumerate(zip(parts, items, strict=True))
     ]
-    return sorted(written, key=json.dumps) if kind.kind is Kind.SET and len(problems) == before else written
+    return sorted(written, key=json.dumps) if kind.kind is JsonForm.SET and len(problems) == before else written
 
 
 def _mapping(kind: Declared, annotation: Any, value: Any, path: Path, problems: list[FieldProblem], depth: int) -> Any:

@@ -1,4 +1,8 @@
-"""Run nodes and actors in other processes: the places of a runtime, and what they are made of. See ``open_runtime(places=…)``."""
+"""Run nodes and actors in other processes: the places of a runtime, and what they are made of. See ``open_runtime(places=…)``.
+
+Begin at ``placement.py`` (the places of a runtime) and ``placed_nodes.py`` (a call that goes there); ``hosts.py`` supervises the
+hosts, ``link.py`` and ``protocol.py`` are the connection to one. Their side of it is in ``host``.
+"""
 
 from runtime.core.host_events import HostEvent as HostEvent
 from runtime.core.host_events import HostLost as HostLost

@@ -104,9 +104,9 @@ class NodeCodec:
 def not_portable(error: NotStorable, what: str) -> NotPortable:
     """The error for a value that cannot travel, which the codec has found."""
     reason = str(error).partition("\n")[0].replace("cannot be stored", "cannot go to another process").rstrip(".")
+    words = reason if reason.startswith(what) else f"{what} cannot go to another process: {reason}"
     return NotPortable(
-        f"{what} cannot go to another process: {reason}.\n"
-        "  Fix: let the message declare what it holds, of types that have JSON; or leave out place=.",
+        f"{words}.\n  Fix: let the message declare what it holds, of types that have JSON; or leave out place=.",
         type=error.type,
         field=error.field,
     )

@@ -25,7 +25,7 @@ from runtime.core.host_events import HostStarted
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
-from runtime.placement.placed_lives import Lives
+from runtime.placement.placed_lives import PlacedLives
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 
@@ -47,7 +47,7 @@ class Host:
     """Runs whose dependencies it keeps; see ``placed_nodes``."""
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     """For names of what it keeps."""
-    lives: Lives = attrs.field(factory=Lives)
+    lives: PlacedLives = attrs.field(factory=PlacedLives)
     """The actors that live on it."""
     codes: set[str] = attrs.field(factory=set[str])
     """The names of the actors' code that it has in the same form as this process."""
@@ -136,10 +136,10 @@ class HostedPlace:
         except HostLost:
             raise
         except Exception as error:
-            raise self._refused(host, f"it cannot find what makes the actors: {said(error)}", (code.name,)) from error
+            raise self._rejected(host, f"it cannot find what makes the actors: {said(error)}", (code.name,)) from error
         wrong = differing(code.likeness(), answer["likeness"])
         if wrong:
-            raise self._refused(host, f"it has other code for {listed(wrong)}", wrong)
+            raise self._rejected(host, f"it has other code for {listed(wrong)}", wrong)
         host.codes.add(code.name)
 
     async def declare(self, graph: str, specs: list[NodeSpec]) -> None:
@@ -188,13 +188,13 @@ class HostedPlace:
             return  # the next one is asked at its start
         except Exception as error:
             words = error.text if isinstance(error, RemoteError) else said(error).partition("\n")[0]
-            raise self._refused(host, f"it cannot import the nodes of this place: {words}", ()) from error
+            raise self._rejected(host, f"it cannot import the nodes of this place: {words}", ()) from error
         ours = {name: digest for spec in nodes.values() for name, digest in likeness(spec).items()}
         other = differing(ours, answer["likeness"])
         if other:
-            raise self._refused(host, f"it has other code for {listed(other)}", other)
+            raise self._rejected(host, f"it has other code for {listed(other)}", other)
 
-    def _refused(self, host: Host, why: str, names: tuple[str, ...] | list[str]) -> HostRefused:
+    def _rejected(self, host: Host, why: str, names: tuple[str, ...] | list[str]) -> HostRefused:
         return HostRefused(
             f"host {host.name!r} of place {self.name!r} is not used: {why}.\n"
             "  Fix: install the same version of your code where the runtime and its hosts run.",
@@ -209,7 +209,7 @@ class HostedPlace:
         """An invitation for the next start of `host`."""
         return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s)
 
-    def link_to(self, started: StartedHost, invitation: Invitation, lives: Lives) -> Link:
+    def link_to(self, started: StartedHost, invitation: Invitation, lives: PlacedLives) -> Link:
         """The link to a host that was started, over which `lives` speak."""
         where = f"host {invitation.host!r} of place {self.name!r}"
 
@@ -238,7 +238,7 @@ class HostedPlace:
         link.hear, link.on_loss = lives.hear, lives.lost
         return link
 
-    async def carry(self, link: Link, invitation: Invitation, lives: Lives) -> None:
+    async def carry(self, link: Link, invitation: Invitation, lives: PlacedLives) -> None:
         """Carry the link of a host until it is lost, which is an error and an event."""
         limit_s = self.engine.stuck_after_s
         try:
@@ -256,7 +256,7 @@ class HostedPlace:
                 )
             raise
 
-    async def welcome(self, link: Link, invitation: Invitation, lives: Lives) -> Host:
+    async def welcome(self, link: Link, invitation: Invitation, lives: PlacedLives) -> Host:
         """Wait for the hello of a host, and let it take work.
 
         Raises:
@@ -274,9 +274,9 @@ class HostedPlace:
         head, secret = unpacked(greeting.body)
         host = Host(self.name, invitation.host, invitation.incarnation, link, lives=lives)
         if not hmac.compare_digest(secret, invitation.secret) or greeting.incarnation != invitation.incarnation:
-            raise self._refused(host, "it does not know the secret of its invitation", ())
+            raise self._rejected(host, "it does not know the secret of its invitation", ())
         if head.get("protocol") != PROTOCOL:
-            raise self._refused(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
+            raise self._rejected(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
         known: dict[tuple[str, str], NodeSpec] = {}
         while new := {key: spec for key, spec in self._nodes.items() if known.get(key) is not spec}:
             known.update(new)  # others may be declared while it looks at these, and ask only the hosts that are up
@@ -313,7 +313,7 @@ class HostActor(Actor):
         invitation = place.invite(self._name)
         ended: BaseException | None = None
         async with place.engine.start(self._name, invitation) as started:
-            lives = Lives()
+            lives = PlacedLives()
             link = place.link_to(started, invitation, lives)
             self.context.nursery.start_soon(place.carry, link, invitation, lives)
             self.context.nursery.start_soon(self._watch, started, link)

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from actors.actor import Actor
-from actors.errors import InternalError
+from actors.errors import InternalError, UsageError
 from actors.placement_errors import HostLost, MessageTooLarge, NotPortable
 from runtime.core.actor_cell import ActorCell
 from runtime.core.foreign_errors import failure_in
@@ -62,6 +62,7 @@ class Away(Actor):
                 "incarnation": cell.incarnation,
                 "shutdown_s": cell.shutdown_s if cell.shutdown_s != float("inf") else None,
                 "code": residence.code.name,
+                "models": _models(cell.services.facade),
                 "parent": parent.address if isinstance(parent, LocalRef) else None,
             }
             await life.begin(told, residence.data)
@@ -85,7 +86,7 @@ class Away(Actor):
         if life is None:
             raise InternalError("a message came before the start")
         try:
-            head, data = life.told(message, is_asked=hand.is_asked)
+            head, data = life.told(message, is_asked=hand.is_asked, left_s=hand.left_s)
         except (NotPortable, MessageTooLarge) as error:
             hand.reject(error)
             await trio.lowlevel.checkpoint()
@@ -109,3 +110,11 @@ class Away(Actor):
         assert isinstance(ref, LocalRef), "the runtime's own ref"
         assert isinstance(ref.cell, ActorCell), "of an actor"
         return ref.cell
+
+
+def _models(runtime: Any) -> list[list[str | None]]:
+    """The names of the language models and of what they stand for; that of the default is None."""
+    named: list[list[str | None]] = [[name, lm.model] for name, lm in runtime.lms.items()]
+    with contextlib.suppress(UsageError):
+        named.append([None, runtime.lm.model])
+    return named

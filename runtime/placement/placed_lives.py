@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 import attrs
@@ -18,6 +20,7 @@ from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.call_payloads import packed, unpacked
 from runtime.placement.link import Link
+from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets, failure_data, failure_of
 
 NOTHING: Final = b""
@@ -42,7 +45,7 @@ class Ticked(Wrapper):
 
 
 @final
-class Lives:
+class PlacedLives:
     """The placed actors that live on one host now, by the numbers under which it knows them."""
 
     def __init__(self) -> None:
@@ -56,7 +59,7 @@ class Lives:
             raise InternalError(f"a host asks in the name of actor {head['actor']}, which does not live there")
         current_cell.set(life.cell)
         off_duty.set(not head["duty"])
-        return await life.answer(head, data)
+        return await life.answer(number, head, data)
 
     def hear(self, body: bytes) -> None:
         """Take what one of them tells."""
@@ -82,7 +85,7 @@ class Life:
     context: ActorContext
     _code: ActorCode
     _addresses: OwnerAddresses
-    _lives: Lives
+    _lives: PlacedLives
     _tickets: Tickets = attrs.field(factory=Tickets)
     _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
     _is_over: bool = False
@@ -110,13 +113,15 @@ class Life:
             self._forget()
             raise
 
-    def told(self, message: Any, *, is_asked: bool) -> tuple[dict[str, Any], bytes]:
-        """`message` for :meth:`handle`.
+    def told(self, message: Any, *, is_asked: bool, left_s: float) -> tuple[dict[str, Any], bytes]:
+        """`message` for :meth:`handle`; its sender waits for `left_s` seconds more.
 
         Raises:
             NotPortable: it cannot go there. MessageTooLarge: it has too many bytes.
         """
         head: dict[str, Any] = {"op": "message", "actor": self.number, "asked": is_asked}
+        if left_s != math.inf:
+            head["left_s"] = left_s  # not a time: clocks of machines are never compared
         if type(message) is Ticked:
             return {**head, "timer": message.key}, message.data
         if type(message) is Terminated:
@@ -152,7 +157,7 @@ class Life:
 
     async def _call(self, head: dict[str, Any], data: bytes) -> bytes:
         try:
-            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_in_hand)
+            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_current)
         except Exception as error:
             original = self._tickets.original(error)
             if original is not None:
@@ -161,16 +166,16 @@ class Life:
 
     # --- what it asks -----------------------------------------------------------------------------------------------------
 
-    async def _answer_in_hand(self, number: int, body: bytes) -> bytes:
+    async def _answer_current(self, number: int, body: bytes) -> bytes:
         head, data = unpacked(body)
         try:
-            return await self.answer(head, data)
+            return await self.answer(number, head, data)
         except Exception as error:
             self._tickets.keep(error)
             raise
 
-    async def answer(self, head: dict[str, Any], data: bytes) -> bytes:
-        """Do what it asks: in the task of its handler, or in another one."""
+    async def answer(self, number: int, head: dict[str, Any], data: bytes) -> bytes:
+        """Do what it asks under `number`: in the task of its handler, or in another one."""
         match head["op"]:
             case "ask":
                 answer = await self._ref(head["to"]).ask(self.read(data), detach=head["detach"])
@@ -178,6 +183,10 @@ class Life:
             case "tell":
                 await self._ref(head["to"]).tell(self.read(data))
                 return NOTHING
+            case "lm":
+                runtime = self._runtime
+                lm = runtime.lm if head["model"] is None else runtime.lms[head["model"]]
+                return await answer_lm(lm, head, data, partial(self.link.note, about=number))
             case "ended":
                 end = await self._ref(head["to"]).ended()
                 return packed({"reason": end.reason.value}, NOTHING if end.error is None else failure_data(end.error))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, final
 
 import attrs
@@ -13,14 +13,16 @@ import trio
 from actors.errors import InternalError
 from actors.graphs.dependencies import Dependency, Supply
 from actors.graphs.node import NodeSpec
+from actors.lm import LM
 from actors.placement_errors import HostLost
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.injected import NodeRun
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.placement.call_payloads import NodeCodec, packed, unpacked
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
+from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets
 
 LEAVE_S: Final = 4.0
@@ -41,28 +43,34 @@ class PlacedNode:
         self._codec = NodeCodec(spec)
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
-    async def call(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any]) -> Any:
+    async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
         """See ``Elsewhere``.
 
         Raises:
             HostLost: the host was lost meanwhile. PlaceUnavailable: there is none. NotPortable: the messages cannot travel.
             MessageTooLarge: they are too large. And what the function raised.
         """
-        return self._codec.read_made(await self._called(message, pulse, arguments, None))
+        return self._codec.read_made(await self._called(message, pulse, arguments, lm, None))
 
-    async def stream(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], take: Take) -> None:
+    async def stream(
+        self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take
+    ) -> None:
         """See ``Elsewhere``; raises what :meth:`call` does, and what `take` does."""
-        await self._called(message, pulse, arguments, take)
+        await self._called(message, pulse, arguments, lm, take)
 
-    async def _called(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], take: Take | None) -> bytes:
+    async def _called(
+        self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take | None
+    ) -> bytes:
         dependencies = message.run.dependencies if self._spec.needs else None
         more = [dependencies.input] if dependencies is not None and self._wants_input else []
         data = self._codec.arguments(arguments, more)
         head = self._head(message)
+        if lm is not None:
+            head["lm"] = lm.model
         async with self._place.borrow() as host:
             if dependencies is not None:
                 head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
-            attempt = _Attempt(message, pulse, self._codec, take, host.link)
+            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm)
             try:
                 return await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
@@ -71,7 +79,7 @@ class PlacedNode:
                     raise original from original.__cause__  # what this side has raised itself, as it was
                 raise
 
-    def _head(self, message: Work) -> dict[str, Any]:
+    def _head(self, message: ActiveDelivery) -> dict[str, Any]:
         run, step = message.run, message.step
         return {
             "op": "node",
@@ -95,11 +103,12 @@ class PlacedNode:
 class _Attempt:
     """What a host may ask and tell while it works on one attempt."""
 
-    message: Work
+    message: ActiveDelivery
     pulse: Pulse
     codec: NodeCodec
     take: Take | None
     link: Link
+    lm: LM | None = None
     tickets: Tickets = attrs.field(factory=Tickets)
     _run: NodeRun | None = None
 
@@ -129,6 +138,10 @@ class _Attempt:
 
     async def _answer(self, number: int, head: Mapping[str, Any], data: bytes) -> bytes:
         match head["op"]:
+            case "lm":
+                if self.lm is None:
+                    raise InternalError("a call of a model came of a node that has none")
+                return await answer_lm(self.lm, head, data, partial(self.link.note, about=number))
             case "item":
                 if self.take is None:
                     raise InternalError("an item came of a node that is no stream")
@@ -153,7 +166,7 @@ async def _visit(host: Host, dependencies: RunDependencies, node: str, path: str
     known: tuple[str, Dependency] | None = host.visits.get(owner)
     if known is None:
         name = f"visit-{next(host.numbers)}"
-        stay: Callable[[], Any] = functools.partial(_staying, host, owner, name)
+        stay: Callable[[], Any] = partial(_staying, host, owner, name)
         dependency = Dependency(_named(stay), stay, Supply.CONTEXT, {}, {}, f"place {host.place!r}")
         known = host.visits[owner] = name, dependency
     await owner.resolve({"": known[1]}, node=node, path=path)

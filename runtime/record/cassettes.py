@@ -28,7 +28,7 @@ from runtime.lm.http.http_messages import HttpRequest, HttpStream
 from runtime.lm.http.request_keys import secrets_of
 from runtime.lm.http.tape import Live, Secrets
 from runtime.record.difference import SHOWN, differences
-from runtime.record.recorded import FAILED, LEFT, WHOLE, Asked, Piece, RecordedCall, RecordedReply, unreadable
+from runtime.record.recorded import FAILED, LEFT, WHOLE, BodyPart, RecordedCall, RecordedReply, RecordedRequest, unreadable
 from runtime.record.redacting import Redaction, kept_headers
 
 MODES = ("none", "once", "new", "all")
@@ -122,7 +122,7 @@ class Cassettes:
         """
         return tuple(self._read(path) for path in sorted(self.folder.glob("*.json")))
 
-    def find(self, asked: Asked) -> RecordedCall | None:
+    def find(self, asked: RecordedRequest) -> RecordedCall | None:
         """The recording of the same request, if there is one. Raises what :meth:`recordings` raises."""
         path = self.folder / asked.file_name
         return self._read(path) if path.is_file() else None
@@ -133,7 +133,7 @@ class Cassettes:
         except (OSError, UnicodeDecodeError) as error:
             raise unreadable(str(path), said(error)) from error
 
-    def place(self, asked: Asked) -> int:
+    def place(self, asked: RecordedRequest) -> int:
         """A place for a reply that will be recorded: replies stand in the order of their requests, not of their ends."""
         if asked.digest not in self._made:
             known = self.find(asked) if self.mode == "new" else None
@@ -141,7 +141,7 @@ class Cassettes:
         self._made[asked.digest].append(None)
         return len(self._made[asked.digest]) - 1
 
-    def put(self, asked: Asked, place: int, reply: RecordedReply) -> None:
+    def put(self, asked: RecordedRequest, place: int, reply: RecordedReply) -> None:
         """Keep `reply`. The file is replaced as a whole, so a crash leaves the old one."""
         replies = self._made[asked.digest]
         replies[place] = reply
@@ -179,7 +179,7 @@ class CassetteTape:
         Raises:
             RecordingMissing: it isn't known, and may not be recorded.
         """
-        asked = Asked.of(request, self._redaction, secrets())
+        asked = RecordedRequest.of(request, self._redaction, secrets())
         nth = self._counts[asked.digest] = self._counts.get(asked.digest, 0) + 1
         recording = None if self._cassettes.mode == "all" else self._known(asked)
         if recording is not None and nth <= len(recording.replies):
@@ -188,12 +188,12 @@ class CassetteTape:
             raise self._missing(asked, nth, recording)
         return self._recorded(asked, live, lambda: secrets_of(request, secrets()))
 
-    def _known(self, asked: Asked) -> RecordedCall | None:
+    def _known(self, asked: RecordedRequest) -> RecordedCall | None:
         if self._cassettes.mode == "once" and self._cassettes.may_record:
             return None
         return self._cassettes.find(asked)
 
-    def _missing(self, asked: Asked, nth: int, recording: RecordedCall | None) -> RecordingMissing:
+    def _missing(self, asked: RecordedRequest, nth: int, recording: RecordedCall | None) -> RecordingMissing:
         cassettes, where = self._cassettes, f"{asked.method} {asked.address} ({asked.model})"
         if recording is not None:
             return RecordingMissing(
@@ -216,7 +216,9 @@ class CassetteTape:
         )
 
     @asynccontextmanager
-    async def _recorded(self, asked: Asked, live: Live, secrets: Callable[[], tuple[str, ...]]) -> AsyncGenerator[HttpStream]:
+    async def _recorded(
+        self, asked: RecordedRequest, live: Live, secrets: Callable[[], tuple[str, ...]]
+    ) -> AsyncGenerator[HttpStream]:
         place, take = self._cassettes.place(asked), _Take(self._redaction, secrets)
         try:
             async with live() as http:
@@ -231,7 +233,7 @@ class CassetteTape:
         self._cassettes.put(asked, place, take.reply())
 
 
-def _distance(recorded: Asked, asked: Asked) -> int:
+def _distance(recorded: RecordedRequest, asked: RecordedRequest) -> int:
     return len(differences(recorded, asked)) + (1_000 if recorded.address != asked.address else 0)
 
 
@@ -285,7 +287,7 @@ class _Take:
             status=head.status if head is not None else 0,
             headers=kept_headers(head.headers) if head is not None else {},
             head_s=self._head_s,
-            pieces=tuple(Piece(at_s, body) for (at_s, _), body in zip(self._pieces, bodies, strict=True) if body),
+            pieces=tuple(BodyPart(at_s, body) for (at_s, _), body in zip(self._pieces, bodies, strict=True) if body),
             end=self._end,
             end_s=self._end_s if self._end_s is not None else self._now_s(),
             error=None if error is None else type(error).__name__,
@@ -295,7 +297,7 @@ class _Take:
 
 
 @asynccontextmanager
-async def _played(reply: RecordedReply, asked: Asked, *, is_timed: bool) -> AsyncGenerator[HttpStream]:
+async def _played(reply: RecordedReply, asked: RecordedRequest, *, is_timed: bool) -> AsyncGenerator[HttpStream]:
     began_s = trio.current_time()
 
     async def wait(after_s: float) -> None:

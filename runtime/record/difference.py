@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from runtime.record.recorded import Asked
+from runtime.record.recorded import RecordedRequest
 
 SHOWN = 3
 SHOWN_CHARS = 120
 _MISSING = object()
 
 
-def differences(recorded: Asked, asked: Asked) -> list[str]:
+def differences(recorded: RecordedRequest, asked: RecordedRequest) -> list[str]:
     """Each field that is not the same in both, as a line of words; fields are named by JSON pointers."""
     found = [
         f"{name}: recorded {ours}, asked {theirs}"

@@ -17,7 +17,7 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import UsageError
-from runtime.lm.http.binary_frames import TEXT, Message, messages_of
+from runtime.lm.http.binary_frames import TEXT, BinaryMessage, messages_of
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.http.request_keys import secrets_of
 from runtime.record.redacting import Redaction
@@ -35,7 +35,7 @@ class RecordingUnreadable(UsageError):
 
 @final
 @attrs.frozen
-class Asked:
+class RecordedRequest:
     """A request as it is kept and compared: without headers and without anything secret."""
 
     method: str
@@ -74,7 +74,7 @@ class Asked:
 
 @final
 @attrs.frozen
-class Piece:
+class BodyPart:
     """A part of a body, and when it came, in seconds after the request."""
 
     at_s: float
@@ -90,7 +90,7 @@ class RecordedReply:
     headers: Mapping[str, str]
     head_s: float
     """When its head was there."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[BodyPart, ...]
     end: str
     """``"whole"``, ``"left"`` or ``"failed"``."""
     end_s: float
@@ -102,7 +102,7 @@ class RecordedReply:
         """The same with a plain body in one piece: where the network cut it doesn't matter to who reads it as a whole."""
         if self.end != WHOLE or len(self.pieces) < 2 or _IN_PIECES.search(self.headers.get("content-type", "")):
             return self
-        return attrs.evolve(self, pieces=(Piece(self.pieces[-1].at_s, b"".join(piece.data for piece in self.pieces)),))
+        return attrs.evolve(self, pieces=(BodyPart(self.pieces[-1].at_s, b"".join(piece.data for piece in self.pieces)),))
 
 
 @final
@@ -110,7 +110,7 @@ class RecordedReply:
 class RecordedCall:
     """A request and the replies that it got, in the order in which it was made."""
 
-    asked: Asked
+    asked: RecordedRequest
     replies: tuple[RecordedReply, ...]
 
     def to_text(self) -> str:
@@ -145,7 +145,7 @@ class RecordedCall:
             raise unreadable(name, f"its format is {fields['understudy_recording']!r}, and this release reads {VERSION}")
         try:
             request = fields["request"]
-            asked = Asked(str(request["method"]), str(request["address"]), request["body"])
+            asked = RecordedRequest(str(request["method"]), str(request["address"]), request["body"])
             return cls(asked, tuple(_reply_in(reply) for reply in fields["replies"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise unreadable(name, f"{type(error).__name__}: {error}") from error
@@ -176,7 +176,7 @@ def _reply_out(reply: RecordedReply) -> dict[str, Any]:
 def _reply_in(fields: Mapping[str, Any]) -> RecordedReply:
     if fields["end"] not in {WHOLE, LEFT, FAILED}:
         raise ValueError(f"end: {fields['end']!r}")
-    pieces = tuple(Piece(_number(piece["at_s"]), _data_in(piece)) for piece in fields.get("pieces", ()))
+    pieces = tuple(BodyPart(_number(piece["at_s"]), _data_in(piece)) for piece in fields.get("pieces", ()))
     headers = {str(name): str(value) for name, value in fields.get("headers", {}).items()}
     status, head_s = int(fields.get("status", 0)), _number(fields.get("head_s", 0.0))
     if not status and fields["end"] == WHOLE:
@@ -232,7 +232,7 @@ def _data_out(data: bytes) -> dict[str, Any]:
     return {"text": text}
 
 
-def _message_out(message: Message) -> dict[str, Any]:
+def _message_out(message: BinaryMessage) -> dict[str, Any]:
     """A message of Amazon's event stream. Its checksums follow from the rest, so a person may edit it."""
     headers = {
         name: value.decode() if kind == TEXT else {"type": kind, "base64": base64.b64encode(value).decode()}
@@ -246,7 +246,7 @@ def _message_in(shown: Mapping[str, Any]) -> bytes:
         (name, TEXT, value.encode()) if isinstance(value, str) else (name, value["type"], base64.b64decode(value["base64"]))
         for name, value in shown["headers"].items()
     )
-    return Message(headers, _data_in(shown)).to_bytes()
+    return BinaryMessage(headers, _data_in(shown)).to_bytes()
 
 
 def _data_in(piece: Mapping[str, Any]) -> bytes:

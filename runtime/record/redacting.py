@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
-from runtime.lm.http.binary_frames import TEXT, Message, messages_of
+from runtime.lm.http.binary_frames import TEXT, BinaryMessage, messages_of
 from runtime.lm.http.request_keys import OPEN_PARAMETERS
 from runtime.lm.limits.redaction import REDACTED, key_patterns, long_enough
 
@@ -144,7 +144,7 @@ class Redaction:
         return tuple(part.encode() for part in _cut(text, cuts))
 
     def _messages(
-        self, messages: Sequence[Message], rest: bytes, cuts: Sequence[int], secrets: tuple[str, ...]
+        self, messages: Sequence[BinaryMessage], rest: bytes, cuts: Sequence[int], secrets: tuple[str, ...]
     ) -> tuple[bytes, ...]:
         """Each message in the piece in which it was whole, without what must not be kept and with its checksums."""
         made, end = [b"" for _ in cuts], 0
@@ -153,7 +153,7 @@ class Redaction:
             headers = tuple(
                 (name, kind, self._readable(value, secrets) if kind == TEXT else value) for name, kind, value in message.headers
             )
-            made[bisect_left(cuts, end)] += Message(headers, self._readable(message.payload, secrets)).to_bytes()
+            made[bisect_left(cuts, end)] += BinaryMessage(headers, self._readable(message.payload, secrets)).to_bytes()
         made[-1] += _starred(rest, secrets)
         return tuple(made)
 

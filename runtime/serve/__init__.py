@@ -1,6 +1,9 @@
 """Graphs over HTTP: ``Service([graph]).app`` for any ASGI server, or ``await serve(service)`` in a trio program.
 
 Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
+
+Begin at ``service.py`` (the application) and ``live.py`` (its runs, while it is up); routes are in ``routes.py`` and the
+files whose names end in ``_routes.py``, what a request passes first in ``gate.py``, other protocols in ``faces``.
 """
 
 from runtime.serve.auth import Authenticator as Authenticator

@@ -22,7 +22,7 @@ from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Rece
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.limits import Limits, limited
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.web import CORSMiddleware, Headers, HTTPException, Response, TrustedHostMiddleware
 from runtime.traces.event_json import dumps
 
@@ -30,9 +30,9 @@ _LOG = logging.getLogger("understudy.serve")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-Refuse = Callable[[Problem], Response]
+Reject = Callable[[HttpProblem], Response]
 """Puts a problem into the form of a route."""
-REFUSES: Final = "understudy.refuse"
+REJECTS: Final = "understudy.reject"
 """Where a route's form of problems stands in the scope."""
 _SHOWN: Final = (
     *("Idempotency-Replayed", "Location", "Mcp-Session-Id", "Preference-Applied", "Retry-After"),
@@ -45,7 +45,7 @@ _LET_IN: Final = "understudy.host"
 """Where it stands that the host is one of ours."""
 
 
-def problem_response(problem: Problem) -> Response:
+def problem_response(problem: HttpProblem) -> Response:
     """A problem document."""
     return Response(dumps(problem.document()), problem.status, problem.headers, "application/problem+json")
 
@@ -91,9 +91,9 @@ class Gate:
         await self._hosts(scope, receive, _nowhere)
         answering = self._answering
         if not scope.get(_LET_IN):
-            answering = problem_response(Problem("unknown-host"))
+            answering = problem_response(HttpProblem("unknown-host"))
         elif {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
-            answering = problem_response(Problem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
+            answering = problem_response(HttpProblem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
         await answering(scope, receive, send_with_headers)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,9 +117,9 @@ class Gate:
                 what = (scope[_ID], scope["method"], scope["path"], said(error))
                 _LOG.error("request %s: %s %s failed: %s", *what, exc_info=error)
             if not has_begun:
-                refuse: Refuse = scope.get(REFUSES, problem_response)
+                reject: Reject = scope.get(REJECTS, problem_response)
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
-                    await refuse(problem)(scope, receive, send)
+                    await reject(problem)(scope, receive, send)
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, limited(scope, receive, self._limits), send)
@@ -134,7 +134,7 @@ async def _nowhere(_: Message) -> None:
     """Where that answer goes."""
 
 
-def refuse_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
+def reject_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
     """Pages of other origins may not make their readers' browsers change anything here.
 
     Raises:
@@ -149,18 +149,18 @@ def refuse_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
     is_own = origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
     if not is_own or headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
         fix = "send it from a program, or from a page whose origin the service's operator has allowed."
-        raise Problem("forbidden", "This origin may not send requests here.", fix=fix)
+        raise HttpProblem("forbidden", "This origin may not send requests here.", fix=fix)
 
 
-def _problem_in(error: BaseException) -> Problem:
+def _problem_in(error: BaseException) -> HttpProblem:
     """The problem that `error` is, or the one in a group of nothing else."""
-    problems = [leaf for leaf in leaves_of(error) if isinstance(leaf, Problem)]
+    problems = [leaf for leaf in leaves_of(error) if isinstance(leaf, HttpProblem)]
     if problems:
         return problems[0]
     if isinstance(error, HTTPException):
         kinds = {404: "not-found", 405: "method-not-allowed", 400: "bad-request", 413: "body-too-large"}
-        return Problem(kinds.get(error.status_code, "bad-request"), headers=error.headers)
-    return Problem("internal")
+        return HttpProblem(kinds.get(error.status_code, "bad-request"), headers=error.headers)
+    return HttpProblem("internal")
 
 
 async def caller_of(
@@ -175,11 +175,11 @@ async def caller_of(
         return anybody
     caller = await authenticator(scope)
     if caller is None:
-        raise Problem("unauthenticated", headers={"WWW-Authenticate": 'Bearer realm="understudy"'})
+        raise HttpProblem("unauthenticated", headers={"WWW-Authenticate": 'Bearer realm="understudy"'})
     implied = wanted == "run" and scope["method"] in ("GET", "HEAD") and caller.sees_all
     operates = wanted == "run" and caller.operates
     if wanted not in caller.scopes and not implied and not operates:
-        raise Problem("forbidden", f"The scope {wanted!r} is missing.", headers={"WWW-Authenticate": _missing(wanted)})
+        raise HttpProblem("forbidden", f"The scope {wanted!r} is missing.", headers={"WWW-Authenticate": _missing(wanted)})
     return caller
 
 

@@ -19,7 +19,7 @@ from runtime.inspector.watch import BUSY, PAGE, TICK_S, Watch
 from runtime.serve.auth import Caller
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import answer_any
 from runtime.serve.requests import json_body, whole_number
 from runtime.serve.routes import (
@@ -34,7 +34,7 @@ from runtime.serve.routes import (
     show_trace,
 )
 from runtime.serve.run_documents import graph_told
-from runtime.serve.sse import HEADERS, QUIET_S, RETRY, Writer, frame, slices
+from runtime.serve.sse import HEADERS, QUIET_S, RETRY, ResponseWriter, frame, slices
 from runtime.serve.web import Request, Response
 from runtime.traces.event_json import dumps
 
@@ -59,7 +59,7 @@ async def show_page(_: Live, __: Caller, request: Request) -> Answer:
     """One file of the page."""
     file = files().get(request.path_params.get("file", "index.html"))
     if file is None:
-        raise Problem("not-found")
+        raise HttpProblem("not-found")
     headers = {**PAGE_HEADERS, "ETag": file.tag}
     if request.headers.get("if-none-match") == file.tag:
         return Response(b"", 304, headers=headers)
@@ -71,7 +71,7 @@ async def show_page(_: Live, __: Caller, request: Request) -> Answer:
 
 def _watch(live: Live) -> Watch:
     if live.watch is None:
-        raise Problem("not-found")
+        raise HttpProblem("not-found")
     return live.watch
 
 
@@ -107,7 +107,7 @@ def _view(live: Live, caller: Caller, request: Request, name: str) -> View:
         case "runs":
             return lambda: _runs(live, caller, request)
         case _:
-            raise Problem("not-found", f"There is no view {name!r}.")
+            raise HttpProblem("not-found", f"There is no view {name!r}.")
 
 
 async def _nothing() -> dict[str, Any]:
@@ -171,7 +171,7 @@ class _Changes:
         with self._live.usage.stream(self._caller.name):
             shown, took_s = await self._shown()  # before the response begins: a query that cannot be meant is still told so
             await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
-            writer = Writer(send, self._live.limits.stall_s)
+            writer = ResponseWriter(send, self._live.limits.stall_s)
             if await writer.write(RETRY) and await self._follow(writer, shown, took_s):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -182,7 +182,7 @@ class _Changes:
         told = {"summary": summary, **await self._make()}
         return told, trio.current_time() - begun
 
-    async def _follow(self, writer: Writer, told: dict[str, Any], took_s: float) -> bool:
+    async def _follow(self, writer: ResponseWriter, told: dict[str, Any], took_s: float) -> bool:
         """Send `told`, which took so long to make, and what changes; until the service stops and has no run left."""
         watch = _watch(self._live)
         shown: dict[str, Any] = {}
@@ -231,14 +231,14 @@ async def restart(live: Live, caller: Caller, request: Request) -> Answer:
     value, _ = await json_body(request, live.limits)
     given: Any = cast("dict[str, Any]", value).get("address") if isinstance(value, dict) else None
     if not isinstance(given, str):
-        raise Problem("bad-request", 'The body must be an object with a text "address".')
+        raise HttpProblem("bad-request", 'The body must be an object with a text "address".')
     ref = live.runtime.whereis(given)
     if ref is None:
-        raise Problem("not-found", "There is no actor of this address.")
+        raise HttpProblem("not-found", "There is no actor of this address.")
     try:
         await live.runtime.restart(ref)
     except UnderstudyError as error:
-        raise Problem("cannot-restart", words_of(error)) from error
+        raise HttpProblem("cannot-restart", words_of(error)) from error
     _LOG.info("inspector: %s restarted %s", caller.name, given)
     return as_json({"address": given})
 

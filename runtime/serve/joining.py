@@ -10,19 +10,19 @@ import attrs
 from actors.lm import TextDelta
 from runtime.core.events import Event
 from runtime.graphs.run_events import FieldDelta, LMDelta
-from runtime.traces.kept_run import Entry
+from runtime.traces.kept_run import KeptEvent
 
 JOINED_S: Final = 0.05
 """Pieces that came within so many seconds are joined."""
 
 
-def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
+def joined(entries: Iterable[KeptEvent]) -> Iterator[KeptEvent]:
     """`entries`, where pieces of one field that follow one another are one piece, under the number of the last of them.
 
     Only neighbours are joined, so a reader which comes back after any number has lost nothing. The pieces of a node's field and
     of the answer that it is read from alternate: a reader who wants them joined asks for one of the kinds.
     """
-    waiting: list[Entry] = []
+    waiting: list[KeptEvent] = []
     for entry in entries:
         if waiting and not _go_together(waiting[0].event, entry.event):
             yield _as_one(waiting)
@@ -45,16 +45,16 @@ def _go_together(first: Event, other: Event) -> bool:
     return same and first.path == other.path and first.attempt == other.attempt
 
 
-def _as_one(entries: Sequence[Entry]) -> Entry:
+def _as_one(entries: Sequence[KeptEvent]) -> KeptEvent:
     if len(entries) == 1:
         return entries[0]
     last = entries[-1]
     text = "".join(_text(each.event) for each in entries)
     match last.event:
         case LMDelta() as event:
-            return Entry(last.seq, attrs.evolve(event, delta=TextDelta(text)), last.weight)
+            return KeptEvent(last.seq, attrs.evolve(event, delta=TextDelta(text)), last.weight)
         case FieldDelta() as event:
-            return Entry(last.seq, attrs.evolve(event, text=text), last.weight)
+            return KeptEvent(last.seq, attrs.evolve(event, text=text), last.weight)
         case event:
             raise AssertionError(f"{type(event).__name__} is never joined")
 

@@ -10,9 +10,9 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from runtime.embed.disconnects import Message, Receive, Scope
-from runtime.serve.problem_documents import RETRY_S, Problem
+from runtime.serve.problem_documents import RETRY_S, HttpProblem
 
 MINUTE_S: Final = 60.0
 _MOST_CALLERS: Final = 10_000
@@ -50,11 +50,11 @@ class Limits:
             value: Any = getattr(self, field.name)
             is_number = isinstance(value, int | float if field.name.endswith("_s") else int) and not isinstance(value, bool)
             if not is_number or not value > 0:
-                raise refuse(Limits, field.name, value, "a number > 0")
+                raise rejected(Limits, field.name, value, "a number > 0")
 
 
 @final
-class Usage:
+class CallerUsage:
     """What callers use."""
 
     def __init__(self, limits: Limits) -> None:
@@ -76,12 +76,12 @@ class Usage:
         left = min(most, left + (now - since) * most / MINUTE_S)
         if left < 1:
             wait_s = (1 - left) * MINUTE_S / most
-            raise Problem("rate-limited", f"At most {limits.runs_per_minute} runs a minute.", retry_after_s=wait_s)
+            raise HttpProblem("rate-limited", f"At most {limits.runs_per_minute} runs a minute.", retry_after_s=wait_s)
         if self._runs.get(caller, 0) >= limits.runs_at_once_per_caller:
             what = f"At most {limits.runs_at_once_per_caller} of a caller's runs may be in progress."
-            raise Problem("too-many-runs", what, retry_after_s=RETRY_S)
+            raise HttpProblem("too-many-runs", what, retry_after_s=RETRY_S)
         if sum(self._runs.values()) >= limits.runs_at_once:
-            raise Problem("too-many-runs", "The service has all the runs that it takes.", retry_after_s=RETRY_S)
+            raise HttpProblem("too-many-runs", "The service has all the runs that it takes.", retry_after_s=RETRY_S)
         self._left[caller] = (left - 1, now)
         self._left.move_to_end(caller)
         if len(self._left) > _MOST_CALLERS:
@@ -103,7 +103,7 @@ class Usage:
         """
         if self._streams.get(caller, 0) >= self._limits.streams_per_caller:
             what = f"At most {self._limits.streams_per_caller} of a caller's streams may be open."
-            raise Problem("too-many-streams", what, retry_after_s=RETRY_S)
+            raise HttpProblem("too-many-streams", what, retry_after_s=RETRY_S)
         self._streams[caller] = self._streams.get(caller, 0) + 1
         try:
             yield
@@ -116,7 +116,7 @@ class Usage:
 def limited(scope: Scope, receive: Receive, limits: Limits) -> Receive:
     """`receive` for a body that is not longer, and does not take longer, than `limits` allow.
 
-    It raises ``Problem`` where the application reads.
+    It raises ``HttpProblem`` where the application reads.
     """
     declared = [value for name, value in scope["headers"] if name == b"content-length"]
     total, deadline_s = 0, trio.current_time() + limits.body_s
@@ -132,7 +132,7 @@ def limited(scope: Scope, receive: Receive, limits: Limits) -> Receive:
             with trio.fail_at(deadline_s):
                 message = await receive()
         except trio.TooSlowError:
-            raise Problem("body-too-slow", f"The body did not come within {limits.body_s:g} s.") from None
+            raise HttpProblem("body-too-slow", f"The body did not come within {limits.body_s:g} s.") from None
         total += len(message.get("body", b""))
         if total > limits.body_bytes:
             raise _too_large(limits)
@@ -142,5 +142,5 @@ def limited(scope: Scope, receive: Receive, limits: Limits) -> Receive:
     return receive_limited
 
 
-def _too_large(limits: Limits) -> Problem:
-    return Problem("body-too-large", f"The body has more than {limits.body_bytes:,} bytes.")
+def _too_large(limits: Limits) -> HttpProblem:
+    return HttpProblem("body-too-large", f"The body has more than {limits.body_bytes:,} bytes.")

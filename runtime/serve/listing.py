@@ -18,7 +18,7 @@ from runtime.graphs.run_record import RunStatus
 from runtime.journal.store import RunQuery, StoredRun, StoredStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem, problem_of
+from runtime.serve.problem_documents import HttpProblem, problem_of
 from runtime.serve.requests import whole_number
 from runtime.serve.run_documents import run_told
 from runtime.serve.web import Request
@@ -69,12 +69,12 @@ class _Place:
 
     @classmethod
     def of(cls, text: str) -> _Place:
-        """The place that a cursor names; ``Problem`` if it is none."""
+        """The place that a cursor names; ``HttpProblem`` if it is none."""
         try:
             after, created, run = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             return cls(None if after is None else str(after), datetime.fromisoformat(created).astimezone(UTC), str(run))
         except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
-            raise Problem("bad-request", "cursor: it is none that this list has given.") from None
+            raise HttpProblem("bad-request", "cursor: it is none that this list has given.") from None
 
 
 async def runs_told(live: Live, caller: Caller, request: Request, prefix: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ async def runs_told(live: Live, caller: Caller, request: Request, prefix: str) -
     labels = tuple(_label(text) for text in query.getlist("label"))
     status = query.get("status")
     if status is not None and status not in STATUSES:
-        raise Problem("bad-request", f"status: expected one of: {', '.join(STATUSES)}.")
+        raise HttpProblem("bad-request", f"status: expected one of: {', '.join(STATUSES)}.")
     wanted = Wanted(caller, query.get("graph"), status, labels)
     runs = _kept(live, wanted, query.get("cursor")) if live.archive is None else _stored(live, wanted, query.get("cursor"))
     found: list[tuple[RunRecord, str]] = []
@@ -109,7 +109,7 @@ async def runs_told(live: Live, caller: Caller, request: Request, prefix: str) -
 def _label(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name:
-        raise Problem("bad-request", "label: expected NAME:VALUE.")
+        raise HttpProblem("bad-request", "label: expected NAME:VALUE.")
     return name, value
 
 
@@ -122,7 +122,7 @@ async def _kept(live: Live, wanted: Wanted, cursor: str | None) -> AsyncGenerato
         elif live.may_see(record, wanted.caller) and wanted.fits(record.graph, live.status(record), record.labels):
             yield record, record.id
     if not is_reached:
-        raise Problem("bad-request", "cursor: nothing is kept of the run that it names.")
+        raise HttpProblem("bad-request", "cursor: nothing is kept of the run that it names.")
 
 
 async def _stored(live: Live, wanted: Wanted, cursor: str | None) -> AsyncGenerator[tuple[RunRecord, str]]:

@@ -26,8 +26,8 @@ from runtime.inspector.watch import Watch
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
 from runtime.serve.auth import Caller
-from runtime.serve.limits import Limits, Usage
-from runtime.serve.problem_documents import RETRY_S, Problem, problem_of
+from runtime.serve.limits import CallerUsage, Limits
+from runtime.serve.problem_documents import RETRY_S, HttpProblem, problem_of
 from runtime.traces.archive import Archive
 from runtime.traces.event_json import Encoder
 from runtime.traces.kept_run import OWNER, REQUEST, RunRecord
@@ -59,7 +59,7 @@ class Order:
 
 @final
 @attrs.define(eq=False)
-class Launch:
+class ServedRun:
     """A run that the service has started, from before its start until it is over."""
 
     record: RunRecord
@@ -96,7 +96,7 @@ class Live:
         self.encoder = Encoder(runtime.wall_time, recorder.recording.content, recorder.recording.redact)
         self.archive = None if store is None else Archive(store, recorder, self.encoder, self._is_here, self._result_of)
         """The runs of the store; None without one."""
-        self.usage = Usage(limits)
+        self.usage = CallerUsage(limits)
         self.watch: Watch | None = None
         """What the inspector knows; None without one."""
         self.is_operated = False
@@ -107,7 +107,7 @@ class Live:
         """Whose pages may call, besides the service's own."""
         self.drains = trio.Event()
         """Set when no more runs are taken."""
-        self.launches: dict[str, Launch] = {}
+        self.launches: dict[str, ServedRun] = {}
         """Those in progress, by id."""
         self._late: OrderedDict[str, None] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
@@ -136,7 +136,7 @@ class Live:
         if failure is not None:
             raise failure
 
-    def refuse_runs(self) -> None:
+    def reject_runs(self) -> None:
         """Take no more, and let those who follow runs that go on elsewhere, or later, find out that the service stops."""
         self.drains.set()
         for record in self.recorder.newest_first():
@@ -166,7 +166,7 @@ class Live:
         """
         found = self.graphs.get(name)
         if found is None:
-            raise Problem("no-such-graph")
+            raise HttpProblem("no-such-graph")
         return found
 
     def run(self, run_id: str, caller: Caller, *, operating: bool = False) -> RunRecord:
@@ -180,11 +180,11 @@ class Live:
     def _checked(self, record: RunRecord | None, run_id: str, caller: Caller, *, operating: bool) -> RunRecord:
         if record is not None and self.may_see(record, caller):
             if operating and record.owner != caller.name and not caller.operates:
-                raise Problem("forbidden", "Only its owner, and callers with the scope 'operate', may do this.")
+                raise HttpProblem("forbidden", "Only its owner, and callers with the scope 'operate', may do this.")
             return record
         if record is None and caller.sees_all and self.recorder.is_forgotten(run_id):
-            raise Problem("run-forgotten", run=run_id)
-        raise Problem("no-such-run")
+            raise HttpProblem("run-forgotten", run=run_id)
+        raise HttpProblem("no-such-run")
 
     async def find(self, run_id: str, caller: Caller, *, operating: bool = False) -> RunRecord:
         """The same, also of runs that only the store has; their events are then numbered permanently.
@@ -216,7 +216,7 @@ class Live:
 
     # --- starting ---------------------------------------------------------------------------------------------------------
 
-    def accept(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[Launch, bool]:
+    def accept(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[ServedRun, bool]:
         """Start a run for `caller`, which goes on without it; or find the one that was started with the same `key`.
 
         `key` is an idempotency key and the digest of its request. Returns the run and whether it was there already.
@@ -227,13 +227,13 @@ class Live:
         if key is not None and (replayed := self._replayed(caller, key)) is not None:
             return replayed, True
         if not self.is_ready or self._nursery is None:
-            raise Problem("draining", retry_after_s=RETRY_S)
+            raise HttpProblem("draining", retry_after_s=RETRY_S)
         run_id = order.run_id if order.run_id is not None else secrets.token_urlsafe(16)
         if self.recorder.get(run_id) is not None or run_id in self.runtime.runs():
-            raise Problem("run-exists")
+            raise HttpProblem("run-exists")
         self.usage.begin_run(caller.name)
         record = self.recorder.accept(run_id, order.graph.name, caller.name, order.labels)
-        launch = self.launches[run_id] = Launch(record, caller, key)
+        launch = self.launches[run_id] = ServedRun(record, caller, key)
         if key is not None:
             self._answered[caller.name, key[0]] = (key[1], run_id)
             if len(self._answered) > _MOST_KEYS:
@@ -241,7 +241,7 @@ class Live:
         self._nursery.start_soon(self._carry_out, launch, order, name=f"understudy run {run_id}")
         return launch, False
 
-    async def admit(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[Launch, bool]:
+    async def admit(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[ServedRun, bool]:
         """The same; with a store, a run that an earlier process has accepted with the same id or `key` is found, too.
 
         Raises:
@@ -256,12 +256,12 @@ class Live:
         if record is None:
             return self.accept(order, caller, key)
         if key is None:
-            raise Problem("run-exists")
+            raise HttpProblem("run-exists")
         if record.owner != caller.name or record.request != key[1]:
-            raise Problem("idempotency-conflict" if record.owner == caller.name else "run-exists")
+            raise HttpProblem("idempotency-conflict" if record.owner == caller.name else "run-exists")
         return _launched(record, caller), True
 
-    async def begun(self, launch: Launch) -> None:
+    async def begun(self, launch: ServedRun) -> None:
         """Return once the run has begun, or waits for its turn or for room.
 
         Raises:
@@ -273,22 +273,22 @@ class Live:
         if launch.error is not None:
             raise problem_of(launch.error, inside=launch.caller.sees_all)
 
-    def _replayed(self, caller: Caller, key: tuple[str, str]) -> Launch | None:
+    def _replayed(self, caller: Caller, key: tuple[str, str]) -> ServedRun | None:
         known = self._answered.get((caller.name, key[0]))
         if known is None:
             return None
         digest, run_id = known
         if digest != key[1]:
-            raise Problem("idempotency-conflict")
+            raise HttpProblem("idempotency-conflict")
         launch = self.launches.get(run_id)
         if launch is not None:
             return launch
         record = self.recorder.get(run_id)
         if record is None:
-            raise Problem("run-forgotten", run=run_id)
+            raise HttpProblem("run-forgotten", run=run_id)
         return _launched(record, caller)
 
-    async def _carry_out(self, launch: Launch, order: Order) -> None:
+    async def _carry_out(self, launch: ServedRun, order: Order) -> None:
         """Start the run and wait for its end; cancelled, cancel it."""
         run_id = launch.record.id
         try:
@@ -303,7 +303,7 @@ class Live:
             launch.begun.set()
             launch.ended.set()
 
-    async def _run(self, launch: Launch, order: Order, limit: trio.CancelScope) -> None:
+    async def _run(self, launch: ServedRun, order: Order, limit: trio.CancelScope) -> None:
         run_id, handle = launch.record.id, None
         try:
             handle = launch.handle = await self.runtime.start(
@@ -316,7 +316,7 @@ class Live:
             )
             if handle.labels.get(OWNER, launch.caller.name) != launch.caller.name:  # another process was quicker
                 handle = launch.handle = None
-                raise Problem("run-exists")
+                raise HttpProblem("run-exists")
             launch.record.is_stored = handle.durable
             launch.begun.set()
             with contextlib.suppress(UnderstudyError):
@@ -346,7 +346,7 @@ class Live:
         if len(self._late) > _MOST_KEYS:
             self._late.popitem(last=False)
 
-    def _settle(self, launch: Launch) -> None:
+    def _settle(self, launch: ServedRun) -> None:
         """Nothing of the run is alive; if no event has said so, it never began."""
         record = launch.record
         if record.is_over or launch.is_left:
@@ -396,9 +396,9 @@ class Live:
                 await record.wait()
 
 
-def _launched(record: RunRecord, caller: Caller) -> Launch:
+def _launched(record: RunRecord, caller: Caller) -> ServedRun:
     """A run that was started before, for anyone who asks for it again."""
-    launch = Launch(record, caller)
+    launch = ServedRun(record, caller)
     launch.begun.set()
     launch.ended.set()
     return launch

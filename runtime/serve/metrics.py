@@ -10,7 +10,7 @@ import trio
 
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.routes import Answer, Endpoint
 from runtime.serve.web import Request, Response
 
@@ -46,6 +46,6 @@ class Metrics:
     async def _show(self, _: Live, __: Caller, ___: Request) -> Answer:
         await trio.lowlevel.checkpoint()
         if self._instrument is None:
-            raise Problem("not-found")
+            raise HttpProblem("not-found")
         text, kind = self._instrument.exposition()
         return Response(text, headers={"Content-Type": kind})

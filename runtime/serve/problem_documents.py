@@ -41,7 +41,7 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     "forbidden": (403, "The caller may not do this", "use a key that has the scope for it; the service's operator gives them."),
     "no-such-graph": (404, "There is no graph of this name", "use a name that GET /v1/graphs lists."),
     "no-such-run": (404, "There is no run of this id", "compare the id with GET /v1/runs, and use the key that started the run."),
-    "no-such-question": (404, "There is no question of this id", "use an id that GET /v1/questions lists."),
+    "no-such-question": (404, "There is no question of this id", "use an id that GET /v1/runs/{run}/questions lists."),
     "not-found": (404, "There is nothing here", "compare the path with /openapi.json."),
     "method-not-allowed": (405, "This cannot be done here", "use a method that the header Allow names."),
     "not-acceptable": (406, "No form of the answer is acceptable", "ask for a form that the detail names, or for none."),
@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     ),
     "run-cancelled": (500, "The run was cancelled", "start it again, if it wasn't you who cancelled it."),
     "internal": (500, "The service has failed", "tell the service's operator when it was; its log has the rest."),
-    "model-failed": (502, "A language model failed", "try again later, or tell the service's operator the id of the run."),
+    "model-failed": (502, "A language model failed", "look at error, if it is there, or give the operator the id of the run."),
     "draining": (503, "The service is shutting down", "send it again after as many seconds as Retry-After gives."),
     "model-overloaded": (
         503,
@@ -89,7 +89,7 @@ RETRY_S: Final = 1
 
 
 @final
-class Problem(Exception):
+class HttpProblem(Exception):
     """A request is answered with this. `detail` and `fix` are for people, and tell nothing of the inside."""
 
     def __init__(
@@ -133,41 +133,41 @@ class Problem(Exception):
         return document
 
 
-def invalid_input(error: MessageInvalid) -> Problem:
+def invalid_input(error: MessageInvalid) -> HttpProblem:
     """A value that does not fit its type."""
     count = len(error.problems)
-    return Problem("input-invalid", f"{count} {'thing is' if count == 1 else 'things are'} wrong.", errors=error.problems)
+    return HttpProblem("input-invalid", f"{count} {'thing is' if count == 1 else 'things are'} wrong.", errors=error.problems)
 
 
-def problem_of(error: BaseException, *, inside: bool, run: str | None = None) -> Problem:
+def problem_of(error: BaseException, *, inside: bool, run: str | None = None) -> HttpProblem:
     """What to say of an error with which a run ended, or did not begin."""
     match error:
-        case Problem():
+        case HttpProblem():
             return error
         case MessageInvalid():
             return invalid_input(error)
         case RuntimeDraining():
-            return Problem("draining", retry_after_s=RETRY_S, run=run)
+            return HttpProblem("draining", retry_after_s=RETRY_S, run=run)
         case RunExists():
-            return Problem("run-exists", run=run)
+            return HttpProblem("run-exists", run=run)
         case StoreError():
-            return Problem("store-failed", retry_after_s=RETRY_S, run=run, more=_told(error, inside=inside))
+            return HttpProblem("store-failed", retry_after_s=RETRY_S, run=run, more=_told(error, inside=inside))
         case RunCancelled():
-            return Problem("run-cancelled", run=run)
+            return HttpProblem("run-cancelled", run=run)
         case _:
             pass
     model = next((each for each in _causes(error) if isinstance(each, LMError)), None)
     more = _told(error, inside=inside)
     if isinstance(model, LMBudgetExhausted):
-        return Problem("budget-exhausted", run=run, retry_after_s=RETRY_S, more=more)
+        return HttpProblem("budget-exhausted", run=run, retry_after_s=RETRY_S, more=more)
     if isinstance(model, LMRateLimited | LMUnavailable | LMTimeout):
         wait_s = model.retry_after_s if model.retry_after_s is not None else RETRY_S
-        return Problem("model-overloaded", run=run, retry_after_s=wait_s, more=more)
+        return HttpProblem("model-overloaded", run=run, retry_after_s=wait_s, more=more)
     if model is not None:
-        return Problem("model-failed", run=run, more=more)
+        return HttpProblem("model-failed", run=run, more=more)
     if isinstance(error, UnderstudyError):
-        return Problem("run-failed", _words(error), run=run, more=more)
-    return Problem("internal", run=run, more=more if inside else {})
+        return HttpProblem("run-failed", _words(error), run=run, more=more)
+    return HttpProblem("internal", run=run, more=more if inside else {})
 
 
 def model_error(error: BaseException) -> LMError | None:

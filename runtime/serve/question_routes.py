@@ -15,7 +15,7 @@ from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.shapes import as_object
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.problem_documents import HttpProblem, invalid_input
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, as_json, prefix_of
 from runtime.serve.run_documents import output_told, run_told
@@ -41,7 +41,7 @@ async def give_answer(live: Live, record: RunRecord, question: str, value: objec
         Problem: there is none, it has its answer, or `value` is none.
     """
     if question.rpartition(".")[0] != record.id:  # an id begins with that of its run
-        raise Problem("no-such-question", run=record.id)
+        raise HttpProblem("no-such-question", run=record.id)
     await answer_any(live, question, value, by, record.id)
 
 
@@ -56,11 +56,13 @@ async def answer_any(live: Live, question: str, value: object, by: str, run: str
     except MessageInvalid as error:
         raise invalid_input(error) from error
     except AlreadyAnswered as error:
-        raise Problem("already-answered", run=run) from error
+        raise HttpProblem("already-answered", run=run) from error
     except UnknownRun as error:
-        raise Problem("no-such-question", run=run) from error
+        raise HttpProblem("no-such-question", run=run) from error
     except UsageError as error:
-        raise Problem("input-invalid", errors=[FieldProblem((), "it fits none of the types that the question takes")]) from error
+        raise HttpProblem(
+            "input-invalid", errors=[FieldProblem((), "it fits none of the types that the question takes")]
+        ) from error
 
 
 def question_told(live: Live, question: Question, record: RunRecord, caller: Caller, prefix: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.reader import read
 from runtime.serve.limits import Limits
 from runtime.serve.live import Order
-from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.problem_documents import HttpProblem, invalid_input
 from runtime.serve.web import Request
 
 MOST: Final = 10**15
@@ -72,12 +72,12 @@ async def json_body(request: Request, limits: Limits) -> tuple[Any, bytes]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Problem("not-json")
+        raise HttpProblem("not-json")
     body = await request.body()
     try:
         return parse(body, max_bytes=limits.body_bytes, max_depth=limits.json_depth), body
     except MessageInvalid as error:
-        raise Problem("malformed-json", errors=error.problems) from error
+        raise HttpProblem("malformed-json", errors=error.problems) from error
 
 
 def order_of(value: Any, graph: Graph, limits: Limits) -> Order:
@@ -87,7 +87,7 @@ def order_of(value: Any, graph: Graph, limits: Limits) -> Order:
         Problem: it does not fit; every place that is wrong is named.
     """
     if not isinstance(value, dict):
-        raise Problem("input-invalid", errors=[FieldProblem((), "expected an object with the field 'input'")])
+        raise HttpProblem("input-invalid", errors=[FieldProblem((), "expected an object with the field 'input'")])
     given = cast("dict[str, Any]", value)
     problems = [
         FieldProblem((name,), f"no field of a start; its fields: {', '.join(_START_FIELDS)}")
@@ -105,7 +105,7 @@ def order_of(value: Any, graph: Graph, limits: Limits) -> Order:
     budget = _budget(given.get("budget"), problems)
     kind = given.get("type")
     if problems:
-        raise Problem("input-invalid", errors=problems)
+        raise HttpProblem("input-invalid", errors=problems)
     message = message_of(graph, given["input"], kind, limits)
     return Order(graph, message, run_id, labels, max_steps, timeout_s, budget)
 
@@ -118,7 +118,7 @@ def message_of(graph: Graph, value: Any, kind: Any, limits: Limits) -> Any:
     """
     types = {each.__name__: each for each in graph.plan().input_types}
     if kind is not None and (not isinstance(kind, str) or kind not in types):
-        raise Problem("input-invalid", errors=[FieldProblem(("type",), f"expected one of: {', '.join(types)}")])
+        raise HttpProblem("input-invalid", errors=[FieldProblem(("type",), f"expected one of: {', '.join(types)}")])
     tried = [types[kind]] if kind is not None else list(types.values())
     made: list[Any] = []
     wrong: list[MessageInvalid] = []
@@ -130,10 +130,14 @@ def message_of(graph: Graph, value: Any, kind: Any, limits: Limits) -> Any:
     if len(made) == 1:
         return made[0]
     if made:
-        raise Problem("input-invalid", errors=[FieldProblem(("type",), f"expected one of: {', '.join(types)}; it fits several")])
+        raise HttpProblem(
+            "input-invalid", errors=[FieldProblem(("type",), f"expected one of: {', '.join(types)}; it fits several")]
+        )
     if len(wrong) == 1:
         raise invalid_input(wrong[0])
-    raise Problem("input-invalid", errors=[FieldProblem(("input",), f"it fits none of: {', '.join(types)}; 'type' names one")])
+    raise HttpProblem(
+        "input-invalid", errors=[FieldProblem(("input",), f"it fits none of: {', '.join(types)}; 'type' names one")]
+    )
 
 
 def _bound(given: Mapping[str, Any], name: str, problems: list[FieldProblem], *, whole: bool = False) -> float:
@@ -186,7 +190,7 @@ def idempotency_of(request: Request, graph: str, body: bytes) -> tuple[str, str]
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise Problem("bad-request", "Idempotency-Key: expected 1 to 255 printable characters.")
+        raise HttpProblem("bad-request", "Idempotency-Key: expected 1 to 255 printable characters.")
     return key, hashlib.sha256(graph.encode() + b"\0" + body).hexdigest()
 
 
@@ -199,5 +203,5 @@ def whole_number(text: str | None, name: str, default: int, most: int = MOST_SEQ
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,16}", text) or int(text) > most:
-        raise Problem("bad-request", f"{name}: expected a whole number up to {most}.")
+        raise HttpProblem("bad-request", f"{name}: expected a whole number up to {most}.")
     return int(text)

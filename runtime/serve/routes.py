@@ -10,8 +10,8 @@ import trio
 
 from runtime.serve.auth import Caller, Scope
 from runtime.serve.listing import runs_told
-from runtime.serve.live import Launch, Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.live import Live, ServedRun
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import (
     accepts,
     idempotency_of,
@@ -119,7 +119,7 @@ async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
 class _Bound:
     """A response whose run is cancelled when its client leaves."""
 
-    def __init__(self, answer: Answer, live: Live, launch: Launch) -> None:
+    def __init__(self, answer: Answer, live: Live, launch: ServedRun) -> None:
         self._answer = answer
         self._live = live
         self._launch = launch
@@ -158,7 +158,7 @@ def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, aft
     if accepts(request, LINES):
         return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw, live.archive)
     if not (accepts(request, STREAM) or accepts(request, "*/*") or "accept" not in request.headers):
-        raise Problem("not-acceptable", f"There are {STREAM} and {LINES}.")
+        raise HttpProblem("not-acceptable", f"There are {STREAM} and {LINES}.")
     stall_s, archive = live.limits.stall_s, live.archive
     return _Counted(EventStreamResponse(record, reader, after, lambda: live.is_over, stall_s, raw, archive), live, caller)
 
@@ -190,7 +190,7 @@ async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
             page = await trace_page(record, encoder, live.graphs.get(record.graph), inside=inside)
             return Response(page, headers=page_headers(record), media_type="text/html; charset=utf-8")
         case _:
-            raise Problem("not-acceptable", "as: expected 'json', 'chrome' or 'html'.")
+            raise HttpProblem("not-acceptable", "as: expected 'json', 'chrome' or 'html'.")
 
 
 async def cancel_run(live: Live, caller: Caller, request: Request) -> Answer:

@@ -19,7 +19,7 @@ from runtime.messages.schemas import schema_of
 from runtime.messages.writer import write
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem, problem_of
+from runtime.serve.problem_documents import HttpProblem, problem_of
 from runtime.traces.event_json import plain, time_text
 from runtime.traces.kept_run import RunRecord
 
@@ -121,10 +121,10 @@ def run_told(live: Live, record: RunRecord, caller: Caller, prefix: str) -> dict
     return told
 
 
-def problem_of_run(live: Live, record: RunRecord, caller: Caller) -> Problem | None:
+def problem_of_run(live: Live, record: RunRecord, caller: Caller) -> HttpProblem | None:
     """Why it made nothing; None of one that succeeded, or goes on."""
     if live.is_late(record.id):
-        return Problem("deadline", run=record.id)
+        return HttpProblem("deadline", run=record.id)
     if record.error is None:
         return None
     return problem_of(record.error, inside=caller.sees_all, run=record.id)

@@ -117,7 +117,7 @@ async def _until_stopped(service: Service, grace_s: float, stop: trio.Event, sco
                 name = signal.Signals(number).name
                 if count == 1:
                     _LOG.info("%s: no more runs are taken; those in progress have %g s", name, grace_s)
-                    service.refuse_runs()
+                    service.reject_runs()
                     nursery.start_soon(_drained, service, grace_s, stop)
                 elif count == 2:
                     _LOG.info("%s again: all runs are cancelled", name)

@@ -18,14 +18,14 @@ from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.journal.named_stores import store_of
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
-from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
+from runtime.serve.gate import LOOPBACK, REJECTS, Gate, caller_of, problem_response, reject_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
 from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
 from runtime.serve.live import Live
 from runtime.serve.metrics import Metrics, is_available
 from runtime.serve.openapi import openapi
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
@@ -43,7 +43,7 @@ class Face(Protocol):
         """Raise ``DeclarationError`` if it cannot serve `graphs` as it was declared."""
         ...
 
-    def refuse(self, problem: Problem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """A problem in its form."""
         ...
 
@@ -110,7 +110,7 @@ class Service:
             face.check(self.graphs)
         self._record = record if record is not None else Recording()
         self._options: Mapping[str, Any] = {**options, "graphs": self.graphs}
-        self._lifespan = UnderstudyLifespan(self._opened, grace_s, self.refuse_runs)
+        self._lifespan = UnderstudyLifespan(self._opened, grace_s, self.reject_runs)
         self._runtime: Runtime | AsyncioRuntime | None = None
         self._live: Live | None = None
         self._gate = Gate(self._router(), self.limits, self.hosts, self.cors)
@@ -133,12 +133,12 @@ class Service:
             try:
                 yield state
             finally:
-                self.refuse_runs()
+                self.reject_runs()
 
-    def refuse_runs(self) -> None:
+    def reject_runs(self) -> None:
         """Take no more runs: what a shut-down begins with. Everything else is still answered."""
         if self._live is not None:
-            self._live.refuse_runs()
+            self._live.reject_runs()
 
     @property
     def live(self) -> Live:
@@ -148,7 +148,7 @@ class Service:
             Problem: it is not.
         """
         if self._live is None:
-            raise Problem("draining", "The service is not up.", retry_after_s=1)
+            raise HttpProblem("draining", "The service is not up.", retry_after_s=1)
         return self._live
 
     def openapi(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class Service:
         return as_json(self.openapi())
 
     def _router(self) -> Router:
-        refusing = {endpoint.path: face.refuse for face in self._faces for endpoint in face.endpoints()}
+        refusing = {endpoint.path: face.reject for face in self._faces for endpoint in face.endpoints()}
         routes = [
             Route(endpoint.path, _Handled(self, endpoint, refusing.get(endpoint.path)), methods=[endpoint.method])
             for endpoint in self._endpoints()
@@ -218,7 +218,9 @@ class Service:
         if scope["type"] != "http":
             return
         is_probe = scope["path"].endswith("/healthz")
-        answer = as_json("ok") if is_probe else problem_response(Problem("draining", "The service is not up.", retry_after_s=1))
+        answer = (
+            as_json("ok") if is_probe else problem_response(HttpProblem("draining", "The service is not up.", retry_after_s=1))
+        )
         await answer(scope, receive, send)
 
 
@@ -237,15 +239,15 @@ class _Routes:
 class _Handled:
     """One endpoint as the application that Starlette's routes take."""
 
-    def __init__(self, service: Service, endpoint: Endpoint, refuse: Any) -> None:
+    def __init__(self, service: Service, endpoint: Endpoint, reject: Any) -> None:
         self._service = service
         self.endpoint = endpoint
-        self._refuse = refuse
+        self._reject = reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._refuse is not None:
-            scope[REFUSES] = self._refuse
-        refuse_foreign_origin(scope, self._service.cors)
+        if self._reject is not None:
+            scope[REJECTS] = self._reject
+        reject_foreign_origin(scope, self._service.cors)
         caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
         answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
         await answer(scope, receive, send)

@@ -18,7 +18,7 @@ from runtime.serve.joining import joined
 from runtime.serve.problem_documents import problem_of
 from runtime.traces.archive import Archive
 from runtime.traces.event_json import Encoder
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 
 SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""
@@ -49,13 +49,13 @@ class Reader:
     kinds: tuple[str, ...] = ()
     """Beginnings of the names of events; empty for all."""
 
-    def wanted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def wanted(self, entries: Iterable[KeptEvent]) -> Iterator[KeptEvent]:
         """Those of `entries` that it has asked for."""
         for entry in entries:
             if not self.kinds or entry.name.startswith(self.kinds) or entry.name == "events.missed":
                 yield entry
 
-    def texts(self, record: RunRecord, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    def texts(self, record: RunRecord, entries: Iterable[KeptEvent]) -> Iterator[tuple[KeptEvent, bytes]]:
         """`entries` as JSON."""
         for entry in entries:
             yield entry, entry.text(self.encoder, record.created_at_s, inside=self.inside)
@@ -106,11 +106,11 @@ class EventStreamResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self._headers]})
-        writer = Writer(send, self._stall_s, RETRY)
+        writer = ResponseWriter(send, self._stall_s, RETRY)
         if await self._follow(writer):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _follow(self, writer: Writer) -> bool:
+    async def _follow(self, writer: ResponseWriter) -> bool:
         record, last = self._record, self._after
         while True:
             entries = record.after(last)[:BATCH]
@@ -139,7 +139,7 @@ class EventStreamResponse:
                 if quiet.cancelled_caught and self._archive is not None and await self._archive.is_replaced(record):
                     return True
 
-    async def _are_kept(self, entries: Sequence[Entry], writer: Writer) -> bool:
+    async def _are_kept(self, entries: Sequence[KeptEvent], writer: ResponseWriter) -> bool:
         """Wait until `entries` are in the store, if the run is; False: they must not be sent, or the client takes nothing."""
         if self._archive is None:
             return True
@@ -153,7 +153,7 @@ class EventStreamResponse:
 
 
 @final
-class Writer:
+class ResponseWriter:
     """Writes the pieces of a response, each within a time."""
 
     def __init__(self, send: Send, stall_s: float, held: bytes = b"") -> None:
@@ -207,7 +207,7 @@ class JSONLinesResponse:
                     break
         kind = (b"content-type", b"application/jsonl")
         await send({"type": "http.response.start", "status": 200, "headers": [kind, *self._headers]})
-        writer = Writer(send, self._stall_s)
+        writer = ResponseWriter(send, self._stall_s)
         for part in slices(text + b"\n" for _, text in self._reader.texts(self._record, self._reader.wanted(entries))):
             if not await writer.write(part):
                 return

@@ -1,4 +1,7 @@
-"""What a runtime tells about itself to the tools of an operator: logs, spans, metrics. Each part is an instrument."""
+"""What a runtime tells about itself to the tools of an operator: logs, spans, metrics. Each part is an instrument.
+
+``logs.py``, ``tracing.py`` (spans), ``meters.py`` and ``prometheus.py`` (metrics); the names of attributes are in ``genai.py``.
+"""
 
 from __future__ import annotations
 

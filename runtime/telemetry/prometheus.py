@@ -192,9 +192,9 @@ _ABOUT: Final[Mapping[type[Event], Callable[[PrometheusMetrics, Any], None]]] = 
 
 def _of_runtime(runtime: Runtime) -> Iterator[Metric]:
     statistics = runtime.statistics()
-    under_way: Counter[tuple[str, str]] = Counter((run.graph, str(run.status)) for run in runtime.runs().values())
+    in_progress: Counter[tuple[str, str]] = Counter((run.graph, str(run.status)) for run in runtime.runs().values())
     running = GaugeMetricFamily("understudy_runs_running", "Runs in progress.", labels=["graph", "status"])
-    for labels, count in under_way.items():
+    for labels, count in in_progress.items():
         running.add_metric(list(labels), count)
     yield running
     waiting = handled = failed = restarts = 0

@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.words import repr_of, said
 from runtime.core.events import Event
 from runtime.core.origin import current_origin
@@ -96,7 +96,7 @@ class Tracing:
         content: bool = False,
     ) -> None:
         if isinstance(conventions, str) or not set(conventions) <= set(_CONVENTIONS):
-            raise refuse(Tracing, "conventions", conventions, f"a tuple of {', '.join(map(repr, _CONVENTIONS))}")
+            raise rejected(Tracing, "conventions", conventions, f"a tuple of {', '.join(map(repr, _CONVENTIONS))}")
         self.kinds: tuple[type[Event], ...] = tuple(kind for kind in _ABOUT if content or kind is not LMAsked)
         """The classes of events that it is called with."""
         self._provider = tracer_provider

@@ -1,6 +1,9 @@
 """Tools for people who test graphs: virtual time, explored schedules, fault plans, probes, and fakes for language models.
 
 ``runtime.testing.network`` is apart, because it needs httpx immediately.
+
+Begin at ``plugin.py`` (fixtures and options) and ``schedules`` (explored tests); language models for tests are in ``models``,
+recorded runs in ``cases``, tests of stores in ``stores``.
 """
 
 from runtime.graphs.rehearsing import CaseDiverged as CaseDiverged

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
-SCRIPTS = pytest.StashKey[list[checked_scripts.Script]]()
+SCRIPTS = pytest.StashKey[list[checked_scripts.CheckedScript]]()
 PLAN: pytest.StashKey[ItemPlan] = pytest.StashKey()
 
 OURS = frozenset({"virtual_clock", "virtual_runtime"})

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.testing.schedules.taps import Handler, tap
 
 
@@ -82,7 +82,7 @@ class Stepper:
 
 
 def _content(message: Any) -> Any:
-    if not isinstance(message, Work):
+    if not isinstance(message, ActiveDelivery):
         return message
     arguments: Mapping[str, Any] = message.delivery.arguments
     return dict(arguments)

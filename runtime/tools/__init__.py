@@ -1,4 +1,7 @@
-"""Tools: what language models may call in ``@graph.predict(tools=[…])`` and ``lm.chat(messages, tools=[…])``."""
+"""Tools: what language models may call in ``@graph.predict(tools=[…])`` and ``lm.chat(messages, tools=[…])``.
+
+Begin at ``tool.py``; the tools of MCP servers are in ``mcp_client.py``.
+"""
 
 from actors.graphs.approval import Approved as Approved
 from actors.graphs.approval import Arguments as Arguments

@@ -18,7 +18,7 @@ from typing import Any, Final, cast, final
 import trio
 
 from actors.actor import Actor, Reply
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import ToolFailed, ToolServerLost, ToolTimedOut, UnderstudyError, UsageError
 from actors.graphs.options import check_timeout
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
@@ -65,14 +65,14 @@ def mcp(
     """
     if (command is None) is (url is None):
         given = "neither" if command is None else "both"
-        raise refuse(
+        raise rejected(
             "mcp", "command", command, "either command=[…] or url=…", f"{given} is given: mcp({name!r}, command=['server'])."
         )
     if command is not None and (isinstance(command, str) or not command or not all(isinstance(each, str) for each in command)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise refuse("mcp", "command", command, "a list of texts, such as ['files-server', '/srv']")
+        raise rejected("mcp", "command", command, "a list of texts, such as ['files-server', '/srv']")
     for option, names in (("allow", allow), ("approve", approve)):
         if isinstance(names, str):
-            raise refuse("mcp", option, names, "a list of names, such as ['read_*']")
+            raise rejected("mcp", option, names, "a list of names, such as ['read_*']")
     check_timeout("mcp", "call_s", call_s)
     target = _Target(name, tuple(command or ()), url, dict(env or {}), dict(headers or {}))
     return Toolbox(name, functools.partial(McpServer, target, call_s), tuple(allow), tuple(approve))

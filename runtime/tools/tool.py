@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast, overload
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.graphs.effects import Effect
 from actors.graphs.options import check_timeout
 from actors.graphs.tools import Tool, as_tool, captured_here
@@ -78,12 +78,12 @@ def tool(
     """
     check_timeout("tool", "timeout_s", timeout_s)
     if not isinstance(effect, Effect):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise refuse("tool", "effect", effect, "a member of Effect")
+        raise rejected("tool", "effect", effect, "a member of Effect")
     if not isinstance(approve, bool) and (not callable(cast("object", approve)) or inspect.iscoroutinefunction(approve)):
-        raise refuse("tool", "approve", approve, "True, False or a plain function of the arguments")
+        raise rejected("tool", "approve", approve, "True, False or a plain function of the arguments")
     check_timeout("tool", "approve_s", approve_s)
     if approve_to is not None and not isinstance(approve_to, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise refuse("tool", "approve_to", approve_to, "a name, or None for anybody")
+        raise rejected("tool", "approve_to", approve_to, "a name, or None for anybody")
     frame = inspect.currentframe()
     frame = frame.f_back if frame is not None else None
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "unknown place"

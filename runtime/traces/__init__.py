@@ -1,4 +1,8 @@
-"""What runs did: kept and written as it happens (``Recording``, ``EventFile``), read and explained (``Trace``, ``Blame``)."""
+"""What runs did: kept and written as it happens (``Recording``, ``EventFile``), read and explained (``Trace``, ``Blame``).
+
+Begin at ``steps.py`` (a run from its events) and ``blame.py`` (where its time went); ``recorder.py`` keeps the events of a
+runtime, ``event_json.py`` writes them.
+"""
 
 from runtime.traces.archive import Archive as Archive
 from runtime.traces.blame import Blame as Blame

@@ -27,9 +27,9 @@ from runtime.graphs.run_events import NodeFinished, NodeStarted, RunEvent, RunRe
 from runtime.graphs.run_record import RunStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
-from runtime.journal.told_events import EventLog, ToldEvent
+from runtime.journal.told_events import EventKeeper, ToldEvent
 from runtime.traces.event_json import Encoder, is_sensitive
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 from runtime.traces.past import Identity, event_of, events_of, identity_of, is_made_again, untagged
 from runtime.traces.recorder import Recorder
 from runtime.traces.weight import EVENT_BYTES
@@ -69,7 +69,7 @@ class Archive:
         result: Callable[[str], Awaitable[Any]],
     ) -> None:
         self._store = store
-        self._log: EventLog | None = store if isinstance(store, EventLog) else None
+        self._log: EventKeeper | None = store if isinstance(store, EventKeeper) else None
         self._recorder = recorder
         self._encoder = encoder
         self._is_here = is_here
@@ -212,12 +212,8 @@ class Archive:
             record.output = output
 
     async def _records(self, run_id: str, count: int | None) -> list[Record]:
-        found: list[Record] = []
-        async for record in self._store.read(run_id):
-            if count is not None and record.seq > count:
-                break
-            found.append(record)
-        return found
+        # To the end, also where only the first ones are wanted: a generator that is left early would not be closed.
+        return [record async for record in self._store.read(run_id) if count is None or record.seq <= count]
 
     async def _past(self, run: StoredRun, records: Sequence[Record]) -> _Past:
         """What was sent of a run, and what else `records` tell of."""
@@ -242,12 +238,12 @@ class Archive:
                 if not count % SLICE:
                     await trio.lowlevel.checkpoint()
 
-    def _entry(self, run_id: str, row: ToldEvent, told: dict[str, Any]) -> Entry:
+    def _entry(self, run_id: str, row: ToldEvent, told: dict[str, Any]) -> KeptEvent:
         event = event_of(told, run_id, self.at_s)
         texts = {True: row.inside, False: row.inside if row.outside is None else row.outside}
         if event is None:  # of a later release: it is still what was sent
             event = EventsMissed(count=0, at_s=self.at_s(datetime.fromisoformat(str(told["at"]))))
-        return Entry(row.seq, event, EVENT_BYTES + len(row.inside), texts, row.name)
+        return KeptEvent(row.seq, event, EVENT_BYTES + len(row.inside), texts, row.name)
 
     def _taken_up(self, event: RunResumed) -> RunRecord | None:
         """What is known of a run that goes on here, if that is all of its earlier lives."""
@@ -269,7 +265,7 @@ class Archive:
 
     # --- keeping ----------------------------------------------------------------------------------------------------------
 
-    async def keep(self, record: RunRecord, entries: Sequence[Entry]) -> bool:
+    async def keep(self, record: RunRecord, entries: Sequence[KeptEvent]) -> bool:
         """Have `entries` in the store before they are sent. False: something else was sent under one of their numbers.
 
         Raises:
@@ -292,7 +288,7 @@ class Archive:
             record.kept_seq = last + 1
             return not record.is_gone
 
-    def _row(self, record: RunRecord, entry: Entry) -> ToldEvent:
+    def _row(self, record: RunRecord, entry: KeptEvent) -> ToldEvent:
         inside = entry.text(self._encoder, record.created_at_s, inside=True)
         is_other = is_sensitive(type(entry.event))
         outside = entry.text(self._encoder, record.created_at_s, inside=False) if is_other else None
@@ -304,7 +300,7 @@ class Archive:
 class _Past:
     """What is known of the earlier lives of a run."""
 
-    entries: list[Entry] = attrs.field(factory=list[Entry])
+    entries: list[KeptEvent] = attrs.field(factory=list[KeptEvent])
     kept_seq: int = 0
     """The number of the first event that the store does not have."""
     accepted_s: float | None = None
@@ -318,7 +314,7 @@ class _Past:
         """The number of the event that comes next."""
         return self.entries[-1].seq + 1 if self.entries else 0
 
-    def add_sent(self, entry: Entry) -> None:
+    def add_sent(self, entry: KeptEvent) -> None:
         """An event that the store has."""
         if self.entries and entry.seq != self.next_seq:
             self.entries.clear()  # what is missing had gone from memory before anybody was sent it
@@ -332,7 +328,7 @@ class _Past:
         """An event that the journal tells of."""
         identity = identity_of(event)
         if identity is None or not self._sent[identity]:
-            self.entries.append(Entry(self.next_seq, event, EVENT_BYTES))
+            self.entries.append(KeptEvent(self.next_seq, event, EVENT_BYTES))
         else:
             self._sent[identity] -= 1
         if identity is not None:
@@ -349,6 +345,6 @@ class _Past:
         record.kept_seq = self.kept_seq
 
 
-def _steps(entries: Sequence[Entry]) -> int:
+def _steps(entries: Sequence[KeptEvent]) -> int:
     began = sum(isinstance(entry.event, NodeStarted) for entry in entries)
     return max(began, sum(isinstance(entry.event, NodeFinished) for entry in entries))

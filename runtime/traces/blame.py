@@ -20,7 +20,7 @@ from typing import Final, final
 
 import attrs
 
-from runtime.traces.steps import Attempt, Call, Request, Trace
+from runtime.traces.steps import Attempt, Call, CallRequest, Trace
 
 SLACK_US: Final = 2_000
 """How much later than its message was delivered the end of what made it may be noted: both are read from the clock one by one."""
@@ -354,7 +354,7 @@ def _call_spans(attempt: Attempt, trace: Trace) -> Iterator[tuple[int, int, Caus
             yield at_us, end_us, cause
 
 
-def _winner(call: Call) -> Request | None:
+def _winner(call: Call) -> CallRequest | None:
     """The request whose answer was the call's: the first that was answered."""
     answered = [request for request in call.made if request.is_answered]
     return min(answered, key=lambda request: request.ended_us, default=None)

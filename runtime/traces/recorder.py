@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 from runtime.traces.past import identity_of
 from runtime.traces.weight import weight_of
 
@@ -42,11 +42,11 @@ class Recording:
         for name, least in (("runs", 1), ("events_per_run", 2), ("bytes", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise refuse(Recording, name, value, f"a whole number >= {least}")
+                raise rejected(Recording, name, value, f"a whole number >= {least}")
         if self.content not in ("full", "none"):
-            raise refuse(Recording, "content", self.content, '"full" or "none"')
+            raise rejected(Recording, "content", self.content, '"full" or "none"')
         if self.redact is not None and not callable(self.redact):
-            raise refuse(Recording, "redact", self.redact, "a function of JSON, or None")
+            raise rejected(Recording, "redact", self.redact, "a function of JSON, or None")
 
 
 class RunRecords(Protocol):
@@ -141,7 +141,7 @@ class Recorder:
             self._note(record, event)
         weight = weight_of(event)
         entries = record.entries
-        entries.append(Entry(record.next_seq, event, weight))
+        entries.append(KeptEvent(record.next_seq, event, weight))
         record.next_seq += 1
         record.weight += weight
         self._weight += weight
@@ -162,7 +162,7 @@ class Recorder:
         if isinstance(event, RunResumed):
             found = record if record is not None else self.taken_up(event)
             if found is not None:
-                return self._again(found)
+                return self._again(found, event.records)
         elif record is None and event.run_id in self._forgotten and not isinstance(event, RunStarted):
             return None
         graph = getattr(event, "graph", "")
@@ -170,15 +170,16 @@ class Recorder:
         self.withdraw(event.run_id)
         fresh = self.accept(event.run_id, graph, owner, {})
         if isinstance(event, RunResumed):
-            fresh.earlier, fresh.is_stored = event.records, True
+            fresh.earlier, fresh.is_stored, fresh.begun_records = event.records, True, event.records
         return fresh
 
-    def _again(self, record: RunRecord) -> RunRecord:
+    def _again(self, record: RunRecord, records: int) -> RunRecord:
         """A stored run that is known goes on: behind what is kept of it."""
         if self._runs.get(record.id) is not record:
             self._runs[record.id] = record
             self._weight += record.weight
         record.ended_at_s = record.output = record.error = None
+        record.begun_seq, record.begun_records = record.next_seq, records
         return record
 
     def weighed(self, record: RunRecord, before: int) -> None:
@@ -187,9 +188,16 @@ class Recorder:
             self._weight += record.weight - before
 
     def lose(self, record: RunRecord) -> None:
-        """Keep nothing of the run, and have those who read it ask for it again."""
+        """Keep nothing of the run, and have those who read it ask for it again.
+
+        Of one that goes on here, what no one was sent is kept: its numbers are given again.
+        """
         if self._runs.get(record.id) is record:
+            rest = None if record.is_over or not record.is_stored else record.without_what_was_sent()
             self.withdraw(record.id)
+            if rest is not None:
+                self._runs[record.id] = rest
+                self._weight += rest.weight
         record.is_gone = True
         record.wake()
 

@@ -28,7 +28,7 @@ OVER: Final = ("succeeded", "failed", "cancelled")
 
 @final
 @attrs.frozen(eq=False)
-class Request:
+class CallRequest:
     """One HTTP request of a call; times since the call began."""
 
     asked_us: int
@@ -62,7 +62,7 @@ class Call:
     """Of all its requests."""
     completion_tokens: int = 0
     cost_usd: float = 0.0
-    made: Sequence[Request] = ()
+    made: Sequence[CallRequest] = ()
 
 
 @final
@@ -281,10 +281,10 @@ def _us(seconds: float | None) -> int:
     return round((seconds or 0.0) * 1e6)
 
 
-def _request(told: Mapping[str, Any]) -> Request:
+def _request(told: Mapping[str, Any]) -> CallRequest:
     used: Mapping[str, Any] = told.get("usage") or {}
     sent_s = told.get("sent_s")
-    return Request(
+    return CallRequest(
         _us(told.get("asked_s")),
         None if sent_s is None else _us(sent_s),
         _us(told.get("ended_s")),

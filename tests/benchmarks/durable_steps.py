@@ -24,7 +24,7 @@ from actors import Graph
 from runtime import open_runtime
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_values import Value
-from runtime.journal.postgres_wire import Address, Connection
+from runtime.journal.postgres_wire import Address, PostgresConnection
 from runtime.journal.postgres_writer import COLUMNS, columns
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.sqlite import SqliteStore
@@ -107,7 +107,7 @@ def raw_inserts(server: Server, commit: Literal["on", "off"]) -> Measure:
     insert = f"insert into raw.journal({COLUMNS}) select * from unnest({arrays})"
 
     async def measure(at_once: int, rounds: int) -> float:
-        connection = await Connection.open(Address.of(server.dsn))
+        connection = await PostgresConnection.open(Address.of(server.dsn))
         await connection.run("truncate raw.journal")
         await connection.run(f"set synchronous_commit = {commit}")
         rows = [

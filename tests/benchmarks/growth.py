@@ -93,6 +93,16 @@ async def branches(count: int) -> float:
         return await best_us(lambda: runtime.run(graph, Width(count), max_steps=count + 10), count)
 
 
+async def checks(count: int) -> float:
+    """Nodes in a row that are checked; a graph is checked once, so each time it is another."""
+    graphs = [row(count)[0] for _ in range(1 + ROUNDS * max(1, FEWEST // count))]
+
+    async def once() -> None:
+        assert graphs.pop().check() == []
+
+    return await best_us(once, count)
+
+
 async def actors(count: int) -> float:
     """Actors that are spawned, asked once and stopped."""
 
@@ -133,6 +143,7 @@ WORKS: Final[Mapping[str, Work]] = {
     "runs": runs,
     "nodes": nodes,
     "branches": branches,
+    "checks": checks,
     "actors": actors,
     "streams": streams,
     "readers": readers,
@@ -141,6 +152,7 @@ UNITS: Final[Mapping[str, str]] = {
     "runs": "a run of five nodes, of so many concurrent ones",
     "nodes": "a step, in a run through so many nodes",
     "branches": "a branch, of so many that sleep together",
+    "checks": "a node, in the check of a graph of so many",
     "actors": "an actor, spawned, asked and stopped",
     "streams": "a streamed answer, of so many concurrent ones",
     "readers": "an event to one of so many readers (SSE)",
@@ -172,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.growth", description="What one of many costs.")
     parser.add_argument("works", nargs="*", help=f"which ones: {', '.join(WORKS)}, memory (default: all)")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="how many units, with commas (default: %(default)s)")
-    parser.add_argument("--draw", action="store_true", help="write docs/_static/growth.svg")
+    parser.add_argument("--draw", action="store_true", help=f"write {PICTURE.name} into docs/_static")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.works) - {*WORKS, "memory"}

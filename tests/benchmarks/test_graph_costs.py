@@ -14,7 +14,7 @@ import trio.testing
 from actors import Graph
 from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
-from runtime.graphs.delivery import Attempt
+from runtime.graphs.delivery import DeliveryAttempt
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from runtime.graphs.run import ActiveRun
@@ -31,7 +31,7 @@ STEPS = 100
 async def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many objects of a run were made, by class, and how many of trio's costlier ones."""
     counts = Counter[str]()
-    ours: tuple[type[Any], ...] = (Attempt, Envelope, Pulse, Branch, Delivery, Value)
+    ours: tuple[type[Any], ...] = (DeliveryAttempt, Envelope, Pulse, Branch, Delivery, Value)
     for kind in (*ours, trio.CancelScope, trio.Event, type(trio.open_nursery())):
         monkeypatch.setattr(kind, "__init__", counting(counts, kind))
     return counts

@@ -25,20 +25,23 @@ def test_every_client_that_can_do_a_job_is_measured(job: Job):
 def test_every_target_has_its_line():
     row = {
         ("chat", 1, BASELINE): Sample(1, 1),
-        ("chat", 1, OURS): Sample(1.5, 1),
+        ("chat", 1, OURS): Sample(1.05, 1),
         ("chat", 100, FLOOR): Sample(0.5, 1),
         ("chat", 100, BASELINE): Sample(1, 1),
         ("chat", 100, OURS): Sample(1.6, 1.31),
+        ("stream", 3, BASELINE): Sample(1, 1),
+        ("stream", 3, OURS): Sample(1.4, 1),
         ("predict", 3, DSPY): Sample(10, 1),
         ("predict", 3, OURS): Sample(5.1, 1),
     }
     samples: dict[tuple[Job, int, str], Sample] = dict(row)  # type: ignore[arg-type]
 
     assert list(verdicts(samples)) == [
-        "target: chat, 1 at once: CPU 1.50 × httpx, O(1) pool, at most 1.5: met",
-        "target: chat, 100 at once: CPU 1.60 × httpx, O(1) pool, at most 1.5: MISSED",
+        "target: chat, 1 at once: CPU 1.05 × httpx, O(1) pool, at most 1.05: met",
+        "target: chat, 100 at once: CPU 1.60 × httpx, O(1) pool, at most 1.05: MISSED",
         "target: chat, 100 at once: time of a round 1.31 × h11, at most 1.3: MISSED",
-        "target: predict, 3 at once: CPU 0.51 × dspy.Predict, at most 0.5: MISSED",
+        "target: stream, 3 at once: CPU 1.40 × httpx, O(1) pool, at most 1.3: MISSED",
+        "target: predict, 3 at once: CPU 0.51 × dspy.Predict, at most 0.4: MISSED",
     ]
 
 

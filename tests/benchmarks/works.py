@@ -46,11 +46,11 @@ class Work:
 
 WORKS = (
     Work("ask", 2_000, "round trip", target=0.9),
-    Work("one-way", 20_000, "message", target=0.12, ahead_of="Pykka"),
-    Work("backpressure", 10_000, "message"),
-    Work("fork-join", 5_000 * FORK_JOIN_MESSAGES, "message", target=0.5),
-    Work("ring", 10_000, "hop", target=0.8),
-    Work("spawn", 1_000, "actor", target=1.0),
+    Work("one-way", 20_000, "message", target=0.15, ahead_of="Pykka"),
+    Work("backpressure", 10_000, "message", target=1.05),
+    Work("fork-join", 5_000 * FORK_JOIN_MESSAGES, "message", target=0.4),
+    Work("ring", 10_000, "hop", target=0.72),
+    Work("spawn", 1_000, "actor", target=1.6),
     Work("memory", 20_000, "idle actor", max_kb=5.0),
     Work("crowd", 100_000, "idle actor", max_kb=5.0),
     *graph_works(Work),

@@ -17,7 +17,7 @@ from runtime.lm.dspy.dspy_calls import ask
 from runtime.lm.dspy.from_threads import Crossing, with_crossing
 from runtime.lm.dspy.streamify import open_prediction_stream
 from runtime.lm.limits.cache import Forgiving, MemoryCache
-from runtime.lm.limits.hedge import Sent, first_of
+from runtime.lm.limits.hedge import OnSent, first_of
 
 SIGNATURE: Any = dspy.Signature("question -> answer")  # type: ignore[call-arg, unused-ignore]  # pyright: ignore[reportCallIssue]
 
@@ -43,7 +43,7 @@ class Model:
 
 
 async def hedged(error: BaseException) -> None:
-    async def attempt(sent: Sent) -> None:
+    async def attempt(sent: OnSent) -> None:
         sent()
         await trio.sleep(2)
         raise error
@@ -114,7 +114,7 @@ async def test_a1_a_hedge_that_answers_wins_over_an_error_of_a_library(
 ) -> None:
     tries = iter([True, False])
 
-    async def attempt(sent: Sent) -> str:
+    async def attempt(sent: OnSent) -> str:
         fails = next(tries)
         sent()
         await trio.sleep(2)

@@ -17,10 +17,10 @@ CALLERS = 200
 
 
 class Ten:
-    """Takes ten at once and, if told so, ten in any second; turns the others away after `refuse_s`."""
+    """Takes ten at once and, if told so, ten in any second; turns the others away after `reject_s`."""
 
-    def __init__(self, latency_s: float, refuse_s: float, per_s: int | None) -> None:
-        self.latency_s, self.refuse_s, self.per_s = latency_s, refuse_s, per_s
+    def __init__(self, latency_s: float, reject_s: float, per_s: int | None) -> None:
+        self.latency_s, self.reject_s, self.per_s = latency_s, reject_s, per_s
         self.in_flight = self.wasted = self.answered = 0
         self.starts: deque[float] = deque()
 
@@ -30,7 +30,7 @@ class Ten:
             self.starts.popleft()
         if self.in_flight >= 10 or (self.per_s is not None and len(self.starts) >= self.per_s):
             self.wasted += 1
-            await trio.sleep(self.refuse_s)
+            await trio.sleep(self.reject_s)
             return httpx.Response(429)
         self.in_flight += 1
         self.starts.append(now_s)
@@ -48,11 +48,11 @@ async def storm(provider: Ten) -> float:
     return trio.current_time()
 
 
-@pytest.mark.parametrize(("latency_s", "refuse_s"), [(1, 0), (1, 0.05), (2, 0.05), (0.1, 0.05)])
+@pytest.mark.parametrize(("latency_s", "reject_s"), [(1, 0), (1, 0.05), (2, 0.05), (0.1, 0.05)])
 async def test_c14_nobody_fails_and_little_is_wasted_where_ten_go_at_once(
-    latency_s: float, refuse_s: float, virtual_clock: trio.abc.Clock
+    latency_s: float, reject_s: float, virtual_clock: trio.abc.Clock
 ):
-    provider = Ten(latency_s, refuse_s, None)
+    provider = Ten(latency_s, reject_s, None)
     span_s = await storm(provider)
 
     assert provider.answered == CALLERS

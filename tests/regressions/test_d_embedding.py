@@ -209,11 +209,11 @@ def test_d2_a_body_over_starlettes_limit_is_413(library: Any, limited: str) -> N
 
 
 def test_d2_a_handlers_own_http_exception_keeps_its_status(library: Any) -> None:
-    async def refuse(request: Request) -> Response:
+    async def rejected(request: Request) -> Response:
         await request.body()
         raise HTTPException(418)
 
-    app = Starlette(routes=[Route("/", refuse, methods=["POST"])], middleware=[Middleware(CancelOnDisconnect)])
+    app = Starlette(routes=[Route("/", rejected, methods=["POST"])], middleware=[Middleware(CancelOnDisconnect)])
 
     async def main() -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -67,6 +67,7 @@ from runtime import (
     SupervisorParked,
     TaskHandle,
     ToolCalled,
+    ToolCallStarted,
     ToolsChanged,
     open_runtime,
 )
@@ -328,7 +329,7 @@ def all_events(event: AnyEvent) -> str:
             return event.node
         case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
             return event.node
-        case NodeReported() | ToolCalled() | ToolsChanged() | SignalTaken():
+        case NodeReported() | ToolCallStarted() | ToolCalled() | ToolsChanged() | SignalTaken():
             return event.node
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""

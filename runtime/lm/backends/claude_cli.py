@@ -14,7 +14,7 @@ from typing import Any, cast, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import DSPyBackend
@@ -53,7 +53,7 @@ class ClaudeCLI:
 
     def __init__(self, model: str, *, command: Sequence[str] = ("claude",), deadline_s: float = DEADLINE_S) -> None:
         if not deadline_s > 0:
-            raise refuse(ClaudeCLI, "deadline_s", deadline_s, "a number > 0")
+            raise rejected(ClaudeCLI, "deadline_s", deadline_s, "a number > 0")
         self._model = model
         self._command = tuple(command)
         self._deadline_s = deadline_s

@@ -24,7 +24,7 @@ from actors.lm import ChatMessage, Completion
 from actors.words import words_of
 from runtime.lm.backends.typed import partial_type, what_follows
 from runtime.lm.dspy.choosing import NOTHING, choice_of
-from runtime.lm.dspy.dspy_calls import ChatLM, policy_of, refuse_truncated
+from runtime.lm.dspy.dspy_calls import ChatLM, policy_of, reject_truncated
 from runtime.messages import schemas
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ async def _answer(library: Any, lm: ChatLM, messages: list[Any], info: Any) -> A
     options.update({name: settings[name] for name in ("temperature", "max_tokens", "top_p", "seed") if name in settings})
     sent = [*([{"role": "system", "content": info.instructions}] if info.instructions else []), *_messages(messages)]
     completion = trio.from_thread.run(functools.partial(lm.chat, sent, **options))
-    refuse_truncated(completion, policy_of(lm, None))
+    reject_truncated(completion, policy_of(lm, None))
     return _response(library, completion)
 
 

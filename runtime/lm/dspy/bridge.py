@@ -28,7 +28,7 @@ from runtime.lm.dspy.pieces import FieldListener
 from runtime.lm.dspy.plans import SignaturePlan, make_plan
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
-from runtime.lm.dspy.unmetered import refuse_outside_calls
+from runtime.lm.dspy.unmetered import reject_outside_calls
 from runtime.lm.dspy.unreadable import Care, ill_made, unreadable
 from runtime.lm.limits.abilities import warmed_up
 from runtime.messages import schemas
@@ -266,7 +266,7 @@ def _limiter() -> trio.CapacityLimiter:
 def bridged(bridge: Any, care: Care, **more: Any) -> Generator[None]:
     """`bridge` and a careful copy of the adapter in force, for this task and what it starts; `more` are settings of DSPy's."""
     dspy = library()
-    refuse_outside_calls()
+    reject_outside_calls()
     settings = dspy.settings
     chosen: dict[str, Any] = {"lm": bridge, "adapter": careful(settings.adapter or dspy.ChatAdapter(), care), **more}
     if settings.trace is part("dsp.utils.settings").main_thread_config["trace"]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import LMTruncated, UsageError
 from actors.groups import failure_besides
 from actors.lm import ChatMessage, Completion
@@ -176,7 +176,7 @@ TRUNCATED = ("error", "accept", "widen")
 def check_truncated(owner: object, truncated: object) -> None:
     """DeclarationError unless `truncated` is one of :data:`TRUNCATED`, or None for what the language model itself is set to."""
     if truncated is not None and truncated not in TRUNCATED:
-        raise refuse(owner, "truncated", truncated, f"one of {', '.join(map(repr, TRUNCATED))}, or None")
+        raise rejected(owner, "truncated", truncated, f"one of {', '.join(map(repr, TRUNCATED))}, or None")
 
 
 def policy_of(lm: object, truncated: str | None) -> str:
@@ -184,7 +184,7 @@ def policy_of(lm: object, truncated: str | None) -> str:
     return truncated or getattr(lm, "truncated", None) or "error"
 
 
-def refuse_truncated(completion: Completion, policy: str) -> None:
+def reject_truncated(completion: Completion, policy: str) -> None:
     """Raises LMTruncated when `completion` stops in the middle, unless that is to be accepted.
 
     What would be read out of it is not what the model meant to say: a list that is cut is a shorter list.

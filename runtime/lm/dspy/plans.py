@@ -21,7 +21,7 @@ _TAKEN_BY_PREDICT = frozenset(
 
 @final
 @attrs.define
-class Prompt:
+class SignaturePrompt:
     """What every prompt of one signature has in common, written when the first of them is."""
 
     instructions: str | None = None
@@ -43,7 +43,7 @@ class SignaturePlan:
     build: Callable[[Mapping[str, Any]], Any]
     as_said: frozenset[str] = frozenset()
     """Signature names of the outputs that the author's own validators and converters read."""
-    prompt: Prompt = attrs.field(factory=Prompt, repr=False)
+    prompt: SignaturePrompt = attrs.field(factory=SignaturePrompt, repr=False)
     """What an adapter has written of the signature."""
 
     def shown(self, inputs: Mapping[str, object]) -> dict[str, Any]:

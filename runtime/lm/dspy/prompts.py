@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from runtime.lm.dspy.import_dspy import library, part
-from runtime.lm.dspy.plans import Prompt
+from runtime.lm.dspy.plans import SignaturePrompt
 from runtime.messages import schemas
 
 _WRITTEN_AS_THEY_ARE = frozenset({bool, int, float, types.NoneType})
@@ -55,11 +55,11 @@ def remembering() -> Any:
             parts = [f"[[ ## {field.name} ## ]]\n{shown(field.info, value)}" for field, value in fields_with_values.items()]
             return "\n\n".join(parts).strip()
 
-        def _written(self, signature: Any) -> Prompt | None:
+        def _written(self, signature: Any) -> SignaturePrompt | None:
             plan = self.care.plan
             if plan is None or plan.signature is not signature:
                 return None
-            prompt: Prompt = plan.prompt
+            prompt: SignaturePrompt = plan.prompt
             if prompt.instructions is None or prompt.instructions != signature.__doc__:
                 prompt.system = base.format_system_message(self, signature)
                 prompt.requirements = base.user_message_output_requirements(self, signature)

@@ -14,7 +14,7 @@ import attrs
 
 from actors.errors import LMContextTooLong
 from actors.lm import ChatMessage, Completion, Delta
-from runtime.lm.dspy.dspy_calls import ChatLM, Home, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
+from runtime.lm.dspy.dspy_calls import ChatLM, Home, ask, on_trio, openai_shaped, options_of, policy_of, reject_truncated
 from runtime.lm.dspy.from_threads import Crossing
 from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.dspy.pieces import Chunks
@@ -134,7 +134,7 @@ def trio_lm_class() -> Any:
                     # DSPy's agents shorten their history when they see their own error; the bridge gives ours back to the caller.
                     raise library().ContextWindowExceededError(model=self.lm.model, message=str(error)) from error
                 self.meter.requests += completion.attempts
-                refuse_truncated(completion, self.truncated)
+                reject_truncated(completion, self.truncated)
                 return completion
 
             return chat, count

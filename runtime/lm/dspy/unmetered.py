@@ -16,7 +16,7 @@ from runtime.lm.limits.budget import budgets_with
 
 
 @functools.cache
-def refuse_outside_calls() -> None:
+def reject_outside_calls() -> None:
     """Let calls past the client fail where a budget is in force. Once for the process."""
     dspy = library()
     dspy.Embedder.__call__ = _refusing(dspy.Embedder.__call__)

@@ -31,7 +31,7 @@ class NotAnEvent(ValueError):
 
 @final
 @attrs.frozen
-class Message:
+class BinaryMessage:
     """One message: its headers, each with its type and its value's bytes, and its payload."""
 
     headers: tuple[tuple[str, int, bytes], ...]
@@ -63,7 +63,7 @@ class Message:
         return body + struct.pack("!I", zlib.crc32(body))
 
 
-def take_message(buffer: bytearray, max_bytes: int) -> Message | None:
+def take_message(buffer: bytearray, max_bytes: int) -> BinaryMessage | None:
     """Take the first message out of `buffer`; None as long as it isn't whole.
 
     Raises:
@@ -87,7 +87,7 @@ def take_message(buffer: bytearray, max_bytes: int) -> Message | None:
     if zlib.crc32(body) != checksum:
         raise NotAnEvent("the checksum of a message is wrong")
     start = _PRELUDE.size
-    return Message(_headers(body[start : start + headers_bytes]), body[start + headers_bytes :])
+    return BinaryMessage(_headers(body[start : start + headers_bytes]), body[start + headers_bytes :])
 
 
 def _headers(raw: bytes) -> tuple[tuple[str, int, bytes], ...]:
@@ -106,10 +106,10 @@ def _headers(raw: bytes) -> tuple[tuple[str, int, bytes], ...]:
     return tuple(found)
 
 
-def messages_of(data: bytes) -> tuple[list[Message], bytes]:
+def messages_of(data: bytes) -> tuple[list[BinaryMessage], bytes]:
     """The messages that `data` begins with, which have the very same bytes again, and what comes after them."""
     rest, at = bytearray(data), 0
-    messages: list[Message] = []
+    messages: list[BinaryMessage] = []
     while True:
         try:
             message = take_message(rest, len(data))

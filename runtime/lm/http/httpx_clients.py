@@ -20,7 +20,7 @@ import httpx
 
 from actors.errors import DeclarationError
 from runtime.lm.http.http1 import BrokenWire
-from runtime.lm.http.keepalive import KeepAlivePool, Origin, Patience, PoolStatistics, ReplyBody
+from runtime.lm.http.keepalive import HttpOrigin, KeepAlivePool, Patience, PoolStatistics, ReplyBody
 
 BYTES_TIMEOUT_S = 900.0
 """Between two reads or writes. A reasoning model may be silent for minutes."""
@@ -95,7 +95,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if not url.host:
             raise httpx.UnsupportedProtocol("the address names no host")
         is_encrypted = url.scheme == "https"
-        origin = Origin(is_encrypted, url.raw_host.decode("ascii"), url.port or (443 if is_encrypted else 80))
+        origin = HttpOrigin(is_encrypted, url.raw_host.decode("ascii"), url.port or (443 if is_encrypted else 80))
         body = request.stream.body if isinstance(request.stream, RequestBody) else await request.aread()
         given: Mapping[str, float | None] = request.extensions.get("timeout", {})
         waits = {f"{phase}_s": seconds for phase, seconds in given.items() if seconds is not None and phase != "pool"}
@@ -146,7 +146,7 @@ class HttpxPool:
         self._way = way
         self._send = way.handle_async_request if isinstance(way, httpx.AsyncBaseTransport) else self._send_by_client
         self._defaults = [*_usual_headers(), ("user-agent", "understudy")]
-        self.closes_at_once = isinstance(way, PooledTransport)
+        self.closes_immediately = isinstance(way, PooledTransport)
         """Whether closing a reply never waits."""
 
     async def send(
@@ -172,7 +172,7 @@ class HttpxPool:
         if body or method not in {"GET", "HEAD"}:
             fields.append(("content-length", str(len(body))))
         waits = {"connect": connect_s, "read": BYTES_TIMEOUT_S, "write": BYTES_TIMEOUT_S, "pool": POOL_TIMEOUT_S}
-        if not self.closes_at_once:
+        if not self.closes_immediately:
             on_sent()
         extensions = {"timeout": waits, "on_sent": on_sent}
         return await self._send(httpx.Request(method, address, headers=fields, stream=RequestBody(body), extensions=extensions))

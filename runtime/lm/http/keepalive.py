@@ -26,7 +26,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 @final
 @attrs.frozen
-class Origin:
+class HttpOrigin:
     """Where a connection leads: only requests to the same one may share it."""
 
     is_encrypted: bool
@@ -73,9 +73,9 @@ class KeepAlivePool:
         self._certificates = certificates
         self._tls: ssl.SSLContext | None = None
         self._keep_s = keep_s
-        self._stacks: dict[Origin, deque[Http1Connection]] = {}
+        self._stacks: dict[HttpOrigin, deque[Http1Connection]] = {}
         # All idle connections in the order in which they became idle: the first is also the lowest on its stack.
-        self._idle: OrderedDict[Http1Connection, tuple[Origin, float]] = OrderedDict()
+        self._idle: OrderedDict[Http1Connection, tuple[HttpOrigin, float]] = OrderedDict()
         self._in_use: set[Http1Connection] = set()
         self._opened = 0
         self._closed = False
@@ -88,7 +88,7 @@ class KeepAlivePool:
 
     async def exchange(
         self,
-        origin: Origin,
+        origin: HttpOrigin,
         method: bytes,
         target: bytes,
         headers: Headers,
@@ -126,7 +126,7 @@ class KeepAlivePool:
         self._idle.clear()
         self._stacks.clear()
 
-    def give_back(self, origin: Origin, connection: Http1Connection) -> None:
+    def give_back(self, origin: HttpOrigin, connection: Http1Connection) -> None:
         """Keep `connection` for the next request, or close it when its exchange is not complete. For :class:`Reply`."""
         if self._closed or not connection.is_reusable:
             self._drop(connection)
@@ -152,7 +152,7 @@ class KeepAlivePool:
         if self._reaper is scope:
             self._reaper = None
 
-    def _kept(self, origin: Origin) -> Http1Connection | None:
+    def _kept(self, origin: HttpOrigin) -> Http1Connection | None:
         self._expire(trio.current_time())
         stack = self._stacks.get(origin)
         while stack:
@@ -177,7 +177,7 @@ class KeepAlivePool:
                 del self._stacks[origin]
             connection.close()
 
-    def _forget(self, origin: Origin) -> None:
+    def _forget(self, origin: HttpOrigin) -> None:
         for connection in self._stacks.pop(origin, ()):
             del self._idle[connection]
             connection.close()
@@ -186,7 +186,7 @@ class KeepAlivePool:
         self._in_use.discard(connection)
         connection.close()
 
-    async def _dial(self, origin: Origin, connect_s: float) -> Http1Connection:
+    async def _dial(self, origin: HttpOrigin, connect_s: float) -> Http1Connection:
         with trio.move_on_after(connect_s):
             try:
                 connection = await self._connected(origin)
@@ -201,7 +201,7 @@ class KeepAlivePool:
             return connection
         raise BrokenWire("ConnectTimeout", f"no connection within {connect_s:g} s")
 
-    async def _connected(self, origin: Origin) -> Http1Connection:
+    async def _connected(self, origin: HttpOrigin) -> Http1Connection:
         tcp = await trio.open_tcp_stream(origin.host, origin.port)
         if not origin.is_encrypted:
             return Http1Connection(tcp, tcp.socket)
@@ -224,7 +224,7 @@ class ReplyBody:
 
     __slots__ = ("_connection", "_origin", "_pool", "_read_s")
 
-    def __init__(self, pool: KeepAlivePool, origin: Origin, connection: Http1Connection, read_s: float) -> None:
+    def __init__(self, pool: KeepAlivePool, origin: HttpOrigin, connection: Http1Connection, read_s: float) -> None:
         self._pool = pool
         self._origin = origin
         self._connection: Http1Connection | None = connection

@@ -193,7 +193,7 @@ class HttpTransport:
     async def _end(self, flight: _Flight, pool: _Pool, response: httpx.Response, chunks: _Chunks) -> None:
         """Give the connection and the token back."""
         try:
-            if chunks.has_ended and pool.httpx_pool.closes_at_once:
+            if chunks.has_ended and pool.httpx_pool.closes_immediately:
                 await response.aclose()
             else:
                 with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):

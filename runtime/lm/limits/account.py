@@ -15,7 +15,7 @@ import trio
 
 from actors.errors import LMError, LMRateLimited, LMTimeout, LMUnavailable
 from runtime.lm.limits.adaptive import AdaptiveLimit
-from runtime.lm.limits.quota import Entry, Quota
+from runtime.lm.limits.quota import Quota, QuotaEntry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,8 +59,8 @@ class Ticket:
     """
 
     _account: Account
-    _request: Entry
-    _tokens: Entry | None = None
+    _request: QuotaEntry
+    _tokens: QuotaEntry | None = None
     started_s: float = math.inf
     """When it could go out."""
     is_probe: bool = False
@@ -71,7 +71,7 @@ class Ticket:
     """Beside how many others it was turned away as one too many, which the adaptive limit should have known."""
     _is_judged: bool = False
 
-    def expects(self, tokens: Entry) -> None:
+    def expects(self, tokens: QuotaEntry) -> None:
         """What it is expected to use is booked."""
         self._tokens = tokens
 

@@ -30,17 +30,17 @@ class Allowance:
         """Requests that may still be made."""
         return self.max_requests - self.made + self.excused
 
-    def share(self, most: int, models_after: int) -> Share:
+    def share(self, most: int, models_after: int) -> ModelShare:
         """What the next model may use: at most its own `most`, and one request is kept for each of the `models_after` it.
 
         The model has one request in any case, while there is one left.
         """
-        return Share(self, min(most, self.left, max(1, self.left - models_after)), models_after)
+        return ModelShare(self, min(most, self.left, max(1, self.left - models_after)), models_after)
 
 
 @final
 @attrs.define(eq=False)
-class Share:
+class ModelShare:
     """One model's part of a call's allowance."""
 
     allowance: Allowance

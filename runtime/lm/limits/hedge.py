@@ -14,7 +14,7 @@ CLOSE_S = 2.0
 """How long it may take to give up a result that is no longer wanted."""
 
 
-class Sent(Protocol):
+class OnSent(Protocol):
     """Called by a try when its request goes out."""
 
     def __call__(self) -> None:
@@ -27,7 +27,7 @@ def nobody_asks() -> None:
 
 
 async def first_of(
-    attempt: Callable[[Sent], Awaitable[T]],
+    attempt: Callable[[OnSent], Awaitable[T]],
     hedge_s: float,
     may_hedge: Callable[[], bool],
     discard: Callable[[T], Awaitable[None]] | None = None,

@@ -20,11 +20,11 @@ class Limit(Protocol):
 
     most: float
 
-    async def take(self, amount: float) -> Entry:
+    async def take(self, amount: float) -> QuotaEntry:
         """Wait, in order of arrival, until `amount` fits, and book it. More than a minute's worth waits until nothing is owed."""
         ...
 
-    def correct(self, entry: Entry, amount: float) -> None:
+    def correct(self, entry: QuotaEntry, amount: float) -> None:
         """Book `amount` in place of what was taken: 0 for what was never sent. What has been paid back meanwhile stays so."""
         ...
 
@@ -51,9 +51,9 @@ class MinuteLimit:
         self._turn = trio.Lock()
         self._corrected = trio.Event()
 
-    async def take(self, amount: float) -> Entry:
+    async def take(self, amount: float) -> QuotaEntry:
         """See ``Limit.take``."""
-        entry = Entry(amount)
+        entry = QuotaEntry(amount)
         if math.isinf(self.most):
             return entry
         async with self._turn:
@@ -65,7 +65,7 @@ class MinuteLimit:
             self._paid_at_s = entry.end_s
         return entry
 
-    def correct(self, entry: Entry, amount: float) -> None:
+    def correct(self, entry: QuotaEntry, amount: float) -> None:
         """See ``Limit.correct``."""
         if not entry.each_s:
             return
@@ -93,7 +93,7 @@ class MinuteLimit:
 
 @final
 @attrs.define(eq=False)
-class Entry:
+class QuotaEntry:
     """What one request has taken of a :class:`MinuteLimit`."""
 
     amount: float

@@ -12,7 +12,7 @@ from typing import final
 import trio
 
 from runtime.lm.limits.common_store import SLICE_S, Common
-from runtime.lm.limits.quota import WINDOW_S, Entry
+from runtime.lm.limits.quota import WINDOW_S, QuotaEntry
 
 
 @final
@@ -44,9 +44,9 @@ class SlicedLimit:
         """Where the line ends, as far as is known."""
         self._is_tended = False
 
-    async def take(self, amount: float) -> Entry:
+    async def take(self, amount: float) -> QuotaEntry:
         """See ``Limit.take``; processes take turns with their slices."""
-        entry = Entry(amount)
+        entry = QuotaEntry(amount)
         if math.isinf(self.most):
             return entry
         if not self._is_tended:
@@ -88,7 +88,7 @@ class SlicedLimit:
         self._debt_s -= max(0.0, end_s - max(now_s, self._at_s))
         self._left = self._size = 0.0
 
-    def correct(self, entry: Entry, amount: float) -> None:
+    def correct(self, entry: QuotaEntry, amount: float) -> None:
         """See ``Limit.correct``; the line is told with the next slice."""
         if not entry.each_s:
             return

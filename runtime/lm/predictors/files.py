@@ -91,7 +91,7 @@ class StoredNode:
     """Where it was read from."""
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """Why a file is rejected."""
 
 
@@ -149,7 +149,7 @@ def read_folder(folder: str | Path) -> tuple[list[StoredNode], list[Path]]:
             continue
         try:
             nodes.append(read_node(path))
-        except Unreadable as error:
+        except UnreadableFile as error:
             problems.append(f"  {path}: {error}")
     if problems:
         raise DeclarationError(
@@ -184,10 +184,10 @@ def read_node(path: Path) -> StoredNode:
     evaluated = fields.pop("evaluation", None)
     _object(fields, "the file", ("format", "graph", "node", "predictors"))
     if type(fields["format"]) is not int or fields["format"] != FORMAT:
-        raise Unreadable(f"format {fields['format']!r}, expected {FORMAT}")
+        raise UnreadableFile(f"format {fields['format']!r}, expected {FORMAT}")
     graph, node = _text(fields["graph"], "graph"), _text(fields["node"], "node")
     if path.name != file_of(Path(), graph, node).name or path.parent.name != file_of(Path(), graph, node).parent.name:
-        raise Unreadable(f"it states node {node!r} of graph {graph!r}, whose file would be elsewhere")
+        raise UnreadableFile(f"it states node {node!r} of graph {graph!r}, whose file would be elsewhere")
     predictors = tuple(_predictor(each, f"predictors[{at}]") for at, each in enumerate(_list(fields["predictors"], "predictors")))
     return StoredNode(graph, node, predictors, None if evaluated is None else _evaluation(evaluated), path)
 
@@ -198,16 +198,16 @@ def _parsed(path: Path) -> object:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable("it isn't a regular file")
+                raise UnreadableFile("it isn't a regular file")
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise Unreadable(f"it cannot be read: {error.strerror}") from error
+        raise UnreadableFile(f"it cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise Unreadable(f"it is larger than {MAX_FILE_BYTES} bytes")
+        raise UnreadableFile(f"it is larger than {MAX_FILE_BYTES} bytes")
     try:
         parsed: object = json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it isn't JSON: {error}") from error
+        raise UnreadableFile(f"it isn't JSON: {error}") from error
     return parsed
 
 
@@ -230,13 +230,13 @@ def _evaluation(value: object) -> StoredEvaluation:
     given |= {name: _number(fields[name], f"evaluation.{name}") for name in numbers}
     ends = [_number(end, "evaluation.interval") for end in _list(fields["interval"], "evaluation.interval")]
     if len(ends) != 2:
-        raise Unreadable(f"evaluation.interval: expected two numbers, got {len(ends)}")
+        raise UnreadableFile(f"evaluation.interval: expected two numbers, got {len(ends)}")
     return StoredEvaluation(**given, interval=(ends[0], ends[1]))
 
 
 def _number(value: object, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Unreadable(f"{place}: expected a number, got {type(value).__name__}")
+        raise UnreadableFile(f"{place}: expected a number, got {type(value).__name__}")
     return float(value)
 
 
@@ -262,12 +262,14 @@ def _step(value: object, place: str) -> TrainedStep:
     fields = _object(value, place, ("instructions", "demos"))
     demos = _list(fields["demos"], f"{place}.demos")
     if len(demos) > MAX_DEMOS:
-        raise Unreadable(f"{place}.demos: {len(demos)} demonstrations, at most {MAX_DEMOS}")
+        raise UnreadableFile(f"{place}.demos: {len(demos)} demonstrations, at most {MAX_DEMOS}")
     made: list[Mapping[str, Any]] = []
     for at, demo in enumerate(demos):
         shown = _object(demo, f"{place}.demos[{at}]", None)
         if not _is_plain(shown, MAX_DEPTH):
-            raise Unreadable(f"{place}.demos[{at}]: nested deeper than {MAX_DEPTH}, or a number or a text that JSON cannot carry")
+            raise UnreadableFile(
+                f"{place}.demos[{at}]: nested deeper than {MAX_DEPTH}, or a number or a text that JSON cannot carry"
+            )
         made.append(shown)
     return TrainedStep(_text(fields["instructions"], f"{place}.instructions"), tuple(made))
 
@@ -287,11 +289,11 @@ def _is_plain(value: object, depth: int) -> bool:
 
 def _object(value: object, place: str, names: tuple[str, ...] | None) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Unreadable(f"{place}: expected an object, got {type(value).__name__}")
+        raise UnreadableFile(f"{place}: expected an object, got {type(value).__name__}")
     fields = cast("dict[str, Any]", value)
     if names is not None and set(fields) != set(names):
         odd = sorted(set(fields) ^ set(names))
-        raise Unreadable(
+        raise UnreadableFile(
             f"{place}: expected exactly {', '.join(names)}; {odd[0]!r} is {'missing' if odd[0] in names else 'none'}"
         )
     return fields
@@ -299,13 +301,13 @@ def _object(value: object, place: str, names: tuple[str, ...] | None) -> dict[st
 
 def _list(value: object, place: str) -> list[object]:
     if not isinstance(value, list):
-        raise Unreadable(f"{place}: expected a list, got {type(value).__name__}")
+        raise UnreadableFile(f"{place}: expected a list, got {type(value).__name__}")
     return cast("list[object]", value)
 
 
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
-        raise Unreadable(f"{place}: expected a text, got {type(value).__name__}")
+        raise UnreadableFile(f"{place}: expected a text, got {type(value).__name__}")
     if _HALVES.search(value):
-        raise Unreadable(f"{place}: it has halves of characters, which no request can carry")
+        raise UnreadableFile(f"{place}: it has halves of characters, which no request can carry")
     return value

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.argument_checks import check_count, refuse
+from actors.argument_checks import check_count, rejected
 from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.dspy_calls import ChatLM
@@ -58,9 +58,9 @@ class Optimizer:
 
     def __attrs_post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
-            raise refuse(self, "name", self.name, f"one of {', '.join(OPTIMIZERS)}")
+            raise rejected(self, "name", self.name, f"one of {', '.join(OPTIMIZERS)}")
         if self.effort not in EFFORTS:
-            raise refuse(self, "effort", self.effort, f"one of {', '.join(EFFORTS)}")
+            raise rejected(self, "effort", self.effort, f"one of {', '.join(EFFORTS)}")
         check_count(self, "concurrency", self.concurrency)
         check_count(self, "trials", self.trials, optional=True)
 

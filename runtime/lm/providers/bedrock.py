@@ -146,14 +146,14 @@ class AwsAuthority:
             frozen = found.get_frozen_credentials() if found is not None else None
         except Exception as error:  # noqa: BLE001 - raised again, without keys
             # Its words may hold what was sent; the class says enough.
-            raise_alone(self._refused(f"AWS credentials cannot be had ({type(error).__name__})"), error, self.secrets)
+            raise_alone(self._rejected(f"AWS credentials cannot be had ({type(error).__name__})"), error, self.secrets)
         if frozen is None or not frozen.access_key or not frozen.secret_key:
-            raise self._refused("there are no AWS credentials")
+            raise self._rejected("there are no AWS credentials")
         self._credentials = frozen
         self._secrets = tuple(secret for secret in (frozen.secret_key, frozen.token) if secret)
         return USABLE_S
 
-    def _refused(self, what: str) -> LMAuthFailed:
+    def _rejected(self, what: str) -> LMAuthFailed:
         return LMAuthFailed(f"{what}.\n  Fix: {_FIX}.", model=self._name, attempt=0)
 
     def authorised(self, request: HttpRequest) -> HttpRequest:

@@ -14,7 +14,7 @@ from actors.errors import UsageError
 from runtime.lm.providers.known import KEPT_LITELLM_OPTIONS
 
 if TYPE_CHECKING:
-    from runtime.lm.providers.model_routes import Route
+    from runtime.lm.providers.model_routes import ModelRoute
 
 _SHARED = frozenset(
     {
@@ -71,7 +71,7 @@ _OF_EMBEDDINGS = frozenset(
 _NOT_OURS = frozenset({"self", "args", "kwargs", "model", "messages", "custom_llm_provider"})
 
 
-def known_options(litellm: Any, route: Route, operation: str) -> frozenset[str]:
+def known_options(litellm: Any, route: ModelRoute, operation: str) -> frozenset[str]:
     """The names of the options that calls of the model may have.
 
     Args:

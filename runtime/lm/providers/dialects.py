@@ -17,7 +17,7 @@ from runtime.lm.providers.parsers import CohereParser, GenericParser
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runtime.lm.providers.model_routes import Route
+    from runtime.lm.providers.model_routes import ModelRoute
 
 _AZURE_UNDATED = frozenset({"v1", "latest", "preview"})
 _URL_MAKERS = HTTP_HANDLER_PROVIDERS | {"cohere", "cohere_chat", "ollama", "ollama_chat"}
@@ -41,7 +41,7 @@ class SilentLog:
 
 
 def outgoing(
-    litellm: Any, route: Route, headers: dict[str, str], common: dict[str, Any], *, stream: bool
+    litellm: Any, route: ModelRoute, headers: dict[str, str], common: dict[str, Any], *, stream: bool
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Address, headers and body of the request. `common` is what every configuration is asked with."""
     if isinstance(route.authority, bedrock.AwsAuthority):
@@ -55,7 +55,7 @@ def outgoing(
     return url, made, data
 
 
-def url_of(litellm: Any, route: Route, params: dict[str, Any], litellm_params: dict[str, Any], *, stream: bool) -> str:
+def url_of(litellm: Any, route: ModelRoute, params: dict[str, Any], litellm_params: dict[str, Any], *, stream: bool) -> str:
     """Where the request goes. It never holds the key."""
     base = (route.api_base or "").rstrip("/")
     if route.provider == "anthropic":
@@ -86,11 +86,11 @@ def url_of(litellm: Any, route: Route, params: dict[str, Any], litellm_params: d
     return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
 
-def _azure_url(base: str, route: Route) -> str:
+def _azure_url(base: str, route: ModelRoute) -> str:
     return azure_place(base, route, "chat/completions")[0]
 
 
-def azure_place(base: str, route: Route, operation: str) -> tuple[str, bool]:
+def azure_place(base: str, route: ModelRoute, operation: str) -> tuple[str, bool]:
     """Where `operation` is at Azure, and whether by an interface that has a date."""
     if route.api_version in _AZURE_UNDATED:
         return f"{base}/openai/v1/{operation}", False
@@ -98,7 +98,7 @@ def azure_place(base: str, route: Route, operation: str) -> tuple[str, bool]:
     return f"{place}/{operation}?api-version={quote(route.api_version or '', safe='')}", True
 
 
-def headers_of(route: Route, headers: dict[str, str], common: Mapping[str, Any]) -> dict[str, Any]:
+def headers_of(route: ModelRoute, headers: dict[str, str], common: Mapping[str, Any]) -> dict[str, Any]:
     """Authorisation and the provider's own headers, beside `headers`."""
     if route.provider == "azure":
         undated = route.api_version in _AZURE_UNDATED
@@ -115,7 +115,7 @@ def headers_of(route: Route, headers: dict[str, str], common: Mapping[str, Any])
 
 
 def body_of(
-    litellm: Any, route: Route, headers: dict[str, Any], common: Mapping[str, Any]
+    litellm: Any, route: ModelRoute, headers: dict[str, Any], common: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Headers and body of the request: one provider's body decides on a header."""
     if route.provider in _GOOGLE:
@@ -144,18 +144,18 @@ def body_of(
     return headers, data
 
 
-def reader_of(litellm: Any, route: Route) -> Any:
+def reader_of(litellm: Any, route: ModelRoute) -> Any:
     """The configuration that reads the replies: Azure's only writes requests, LiteLLM's own calls give back OpenAI's form."""
     return litellm.OpenAIConfig() if route.provider == "azure" or route.is_threaded else route.config
 
 
-def reads_as_openai(litellm: Any, route: Route) -> bool:
+def reads_as_openai(litellm: Any, route: ModelRoute) -> bool:
     """Whether LiteLLM reads the replies as it reads OpenAI's own."""
     read: Any = reader_of(litellm, route).transform_response
     return read.__func__ is litellm.OpenAIGPTConfig.transform_response
 
 
-def parser_of(litellm: Any, route: Route, *, json_mode: bool) -> Any:
+def parser_of(litellm: Any, route: ModelRoute, *, json_mode: bool) -> Any:
     """The parser of the provider's chunks, for one stream: LiteLLM's, save for Cohere's."""
     if route.provider.startswith("cohere"):
         return CohereParser(litellm.types.utils.ModelResponseStream)

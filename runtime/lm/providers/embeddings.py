@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.providers.dialects import SilentLog, azure_place
-from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import fitted, part
-from runtime.lm.providers.model_routes import Route
+from runtime.lm.providers.model_routes import ModelRoute
 
 _OF_OPENAI = frozenset({"fireworks_ai", "mistral", "nebius", "nvidia_nim", "openai", "together_ai"})
 """Providers that LiteLLM asks through OpenAI's client."""
@@ -22,13 +22,13 @@ NATIVE = _OF_OPENAI | _CONFIGURED | {"azure", "gemini", "ollama"}
 _OLLAMA_FIELDS = frozenset({"dimensions", "keep_alive", "options", "truncate"})
 
 
-def is_native(route: Route) -> bool:
+def is_native(route: ModelRoute) -> bool:
     """Whether the client sends the request on its own."""
     return route.provider in NATIVE
 
 
 def outgoing(
-    litellm: Any, route: Route, texts: Sequence[str], options: dict[str, Any]
+    litellm: Any, route: ModelRoute, texts: Sequence[str], options: dict[str, Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Address, headers and body of the request for the embeddings of `texts`."""
     extra_headers: dict[str, str] = options.pop("extra_headers", {})
@@ -57,7 +57,7 @@ def outgoing(
 
 
 def _openai(
-    route: Route, texts: list[str], params: dict[str, Any], headers: dict[str, str]
+    route: ModelRoute, texts: list[str], params: dict[str, Any], headers: dict[str, str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """As OpenAI's client does it. Left to itself it asks for base64, and LiteLLM leaves it to itself for Azure."""
     data = {"model": route.model, "input": texts, **params}
@@ -71,7 +71,7 @@ def _openai(
 
 
 def _configured(
-    litellm: Any, route: Route, texts: list[str], params: dict[str, Any], headers: dict[str, str]
+    litellm: Any, route: ModelRoute, texts: list[str], params: dict[str, Any], headers: dict[str, str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     config = config_of(litellm, route)
     made = fitted(
@@ -95,14 +95,14 @@ def _configured(
     return cast("str", url), made, dict(data)
 
 
-def config_of(litellm: Any, route: Route) -> Any:
+def config_of(litellm: Any, route: ModelRoute) -> Any:
     """LiteLLM's configuration for embeddings."""
     kind = litellm.types.utils.LlmProviders(route.provider)
     return litellm.utils.ProviderConfigManager.get_provider_embedding_config(model=route.model, provider=kind)
 
 
 def _gemini(
-    route: Route, texts: list[str], params: dict[str, Any], headers: dict[str, str]
+    route: ModelRoute, texts: list[str], params: dict[str, Any], headers: dict[str, str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     base = part("llms.vertex_ai.vertex_llm_base").VertexBase()
     auth, url = fitted(
@@ -130,7 +130,7 @@ def _gemini(
     return cast("str", url), {"content-type": "application/json; charset=utf-8", **auth, **headers}, dict(data)
 
 
-def read(litellm: Any, route: Route, exchange: Exchange, reply: HttpReply) -> tuple[tuple[tuple[float, ...], ...], Any]:
+def read(litellm: Any, route: ModelRoute, exchange: ModelExchange, reply: HttpReply) -> tuple[tuple[tuple[float, ...], ...], Any]:
     """The vectors in `reply`, in the texts' order, and LiteLLM's object for the reply."""
     parsed = _parsed(litellm, route, exchange, reply)
     rows: list[Any] = [row if isinstance(row, dict) else row.model_dump() for row in parsed.data]
@@ -138,7 +138,7 @@ def read(litellm: Any, route: Route, exchange: Exchange, reply: HttpReply) -> tu
     return tuple(_vector(row["embedding"]) for row in rows), parsed
 
 
-def _parsed(litellm: Any, route: Route, exchange: Exchange, reply: HttpReply) -> Any:
+def _parsed(litellm: Any, route: ModelRoute, exchange: ModelExchange, reply: HttpReply) -> Any:
     blank = litellm.EmbeddingResponse()
     if exchange.threaded is not None or route.provider in _OF_OPENAI or route.provider == "azure":
         return litellm.EmbeddingResponse(**reply.as_httpx().json())

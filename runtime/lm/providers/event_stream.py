@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import cast, final
 
-from runtime.lm.http.binary_frames import Message, take_message
+from runtime.lm.http.binary_frames import BinaryMessage, take_message
 from runtime.lm.http.sse_reader import MAX_EVENT_BYTES, ServerEvent
 
 _STATUSES: Mapping[str, int] = {
@@ -46,7 +46,7 @@ class BinaryEventReader:
         return []
 
 
-def _event(message: Message) -> ServerEvent:
+def _event(message: BinaryMessage) -> ServerEvent:
     headers = message.texts()
     payload = message.payload.decode("utf-8", "replace")
     if headers.get(":message-type", "event") == "event":
@@ -63,4 +63,4 @@ def _message(payload: str) -> str:
     except (ValueError, RecursionError):
         return payload
     fields: Mapping[str, object] = cast("Mapping[str, object]", parsed) if isinstance(parsed, dict) else {}
-    return str(fields.get("message") or fields.get("Message") or payload)
+    return str(fields.get("message") or fields.get("BinaryMessage") or payload)

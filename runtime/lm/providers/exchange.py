@@ -13,7 +13,7 @@ from runtime.lm.providers.threaded import ThreadedCall
 
 @final
 @attrs.frozen(eq=False)
-class Exchange:
+class ModelExchange:
     """One request, and what is needed to read its reply."""
 
     request: HttpRequest

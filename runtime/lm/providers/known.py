@@ -104,7 +104,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """LiteLLM's modules of a provider that would otherwise be imported by the first request."""
 
-REFUSED_OPTIONS: Mapping[str, str] = {
+REJECTED_OPTIONS: Mapping[str, str] = {
     "api_base": "pass it to LMClient(...)",
     "api_key": "pass it to LMClient(...)",
     "base_url": "pass api_base to LMClient(...)",

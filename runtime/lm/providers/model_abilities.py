@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.lm.limits.abilities import Abilities
-from runtime.lm.providers.exchange import Exchange as Exchange
+from runtime.lm.providers.exchange import ModelExchange as ModelExchange
 from runtime.lm.providers.import_litellm import is_warm as is_warm
 from runtime.lm.providers.import_litellm import quiet
 from runtime.lm.providers.import_litellm import warm_up as warm_up

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Route:
+class ModelRoute:
     """Where one model lives. Keys are never shown."""
 
     name: str
@@ -85,19 +85,19 @@ def _is_secret(name: str) -> bool:
     return name.lower().endswith(("key", "token", "secret", "password", "credentials"))
 
 
-def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | None, options: Mapping[str, Any]) -> Route:
+def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | None, options: Mapping[str, Any]) -> ModelRoute:
     """The route of the model `name`.
 
     Raises:
         DeclarationError: LiteLLM does not know the provider, it is not served here, or its `options` are others.
         LMAuthFailed: there is no key.
     """
-    _refuse_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
+    _reject_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
     try:
         model, provider, key, base = litellm.get_llm_provider(model=name, api_base=api_base, api_key=api_key)
     except Exception as error:  # noqa: BLE001 - raised again, without keys
         raise_alone(_unknown(litellm, name, error, api_key), error, [api_key or ""])
-    _refuse_unserved(name, provider)
+    _reject_unserved(name, provider)
     key = api_key or key
     if not _is_native(litellm, model, provider):
         return _threaded(litellm, name, model, provider, key, api_base, options)
@@ -111,7 +111,7 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
     if provider.startswith("cohere"):
         model = model.replace("v2/", "")
     version = options.get("api_version") or os.environ.get("AZURE_API_VERSION") or str(litellm.AZURE_DEFAULT_API_VERSION)
-    return Route(
+    return ModelRoute(
         name,
         model,
         provider,
@@ -123,7 +123,7 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
     )
 
 
-def _refuse_unserved(name: str, provider: str) -> None:
+def _reject_unserved(name: str, provider: str) -> None:
     if provider in UNSERVED_PROVIDERS:
         raise DeclarationError(
             f"LMClient({name!r}): the provider {provider!r} is not served: LiteLLM signs in to it by asking a person at a "
@@ -184,32 +184,32 @@ def _base(name: str, provider: str, base: str | None) -> str:
     return found
 
 
-def _bedrock(name: str, model: str, config: Any, base: str, key: str | None, options: Mapping[str, Any]) -> Route:
+def _bedrock(name: str, model: str, config: Any, base: str, key: str | None, options: Mapping[str, Any]) -> ModelRoute:
     bedrock.check_botocore(name, importlib.util.find_spec)
     plain = bedrock.model_name(model)
     authority = bedrock.AwsAuthority(name, plain, options, _checked_key(name, key) if key else None)
-    return Route(name, plain, "bedrock", config, base, key, options=options, sign_in=SignIn(authority))
+    return ModelRoute(name, plain, "bedrock", config, base, key, options=options, sign_in=SignIn(authority))
 
 
-def _vertex(name: str, model: str, config: Any, base: str, token: str | None, options: Mapping[str, Any]) -> Route:
+def _vertex(name: str, model: str, config: Any, base: str, token: str | None, options: Mapping[str, Any]) -> ModelRoute:
     if token is None:
         vertex.check_google_auth(name, importlib.util.find_spec)
     project = vertex.project_of(name, options)
     token = _checked_key(name, token) if token else None
     authority = vertex.GoogleAuthority(name, vertex.credentials_of(options), project, token)
-    return Route(name, model, "vertex_ai", config, base, token, options=options, sign_in=SignIn(authority))
+    return ModelRoute(name, model, "vertex_ai", config, base, token, options=options, sign_in=SignIn(authority))
 
 
 def _threaded(
     litellm: Any, name: str, model: str, provider: str, key: str | None, base: str | None, options: Mapping[str, Any]
-) -> Route:
+) -> ModelRoute:
     """A provider that LiteLLM calls on its own. It looks its address up too, and its key where no variable of it is known."""
     missing: list[str] = litellm.validate_environment(name, api_key=key, api_base=base)["missing_keys"]
     wanted = [variable for variable in missing if variable.endswith(("_KEY", "_TOKEN"))]
     if key is None and wanted and not any(_is_secret(option) for option in options):
         raise _keyless(name, wanted[0])
     found = _checked_key(name, key) if key is not None else None
-    return Route(name, model, provider, None, base, found, options=options)
+    return ModelRoute(name, model, provider, None, base, found, options=options)
 
 
 def _config(litellm: Any, name: str, model: str, provider: str, api_base: str | None) -> Any:

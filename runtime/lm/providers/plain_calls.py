@@ -19,10 +19,10 @@ from actors.lm import ChatMessage
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.providers import price_list
-from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import has_env_file
 from runtime.lm.providers.known import DEFAULT_BASES, KEY_VARIABLES
-from runtime.lm.providers.model_routes import Route, organisation_headers
+from runtime.lm.providers.model_routes import ModelRoute, organisation_headers
 from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.price_list import TokenPrices, cached_tokens
 
@@ -130,7 +130,7 @@ SENTINEL = object()
 class PlainModel:
     """One model that plain calls reach without LiteLLM."""
 
-    route: Route
+    route: ModelRoute
     """Where it lives; its configuration is not LiteLLM's."""
     prices: TokenPrices | None
     """None for a model without a price."""
@@ -139,7 +139,7 @@ class PlainModel:
     _by_reply: dict[str, TokenPrices | None] = attrs.field(factory=dict[str, "TokenPrices | None"], init=False, repr=False)
     """The prices by the models' names in replies, which are often those of a certain day's."""
 
-    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool) -> Exchange | None:
+    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool) -> ModelExchange | None:
         """The request that LiteLLM would make of these; None when it should see them."""
         if not all(map(_is_plain, messages)):
             return None
@@ -157,7 +157,7 @@ class PlainModel:
             body = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except UnicodeEncodeError:  # half a character
             return None
-        return Exchange(HttpRequest("POST", _url(route), _headers(route), body), data, plain, params, route.litellm_params)
+        return ModelExchange(HttpRequest("POST", _url(route), _headers(route), body), data, plain, params, route.litellm_params)
 
     def knows_cost(self, answer: PlainAnswer) -> bool:
         """Whether :meth:`cost_usd` gives what LiteLLM would."""
@@ -229,7 +229,7 @@ def plain_model(name: str, *, api_key: str | None, api_base: str | None, options
     prices = None if row is None else price_list.token_prices(row)
     if row is not None and prices is None:
         return None
-    route = Route(name, model, provider, SENTINEL, base, key, organisation_headers(provider))
+    route = ModelRoute(name, model, provider, SENTINEL, base, key, organisation_headers(provider))
     return PlainModel(route, prices, row or {})
 
 
@@ -250,12 +250,12 @@ def _is_clean(key: str) -> bool:
     return key.isascii() and key.isprintable() and key == key.strip()
 
 
-def _url(route: Route) -> str:
+def _url(route: ModelRoute) -> str:
     base = (route.api_base or "").rstrip("/")
     is_whole = "chat/completions" in base if route.provider == "hosted_vllm" else base.endswith("/chat/completions")
     return base if is_whole else f"{base}/chat/completions"
 
 
-def _headers(route: Route) -> dict[str, str]:
+def _headers(route: ModelRoute) -> dict[str, str]:
     own = {**route.headers, "Authorization": f"Bearer {route.api_key}", "Content-Type": "application/json"}
     return {**own, "accept": "application/json"}

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from runtime.lm.providers.import_litellm import load
 from runtime.lm.providers.known import SERVERS_OF_ONES_OWN
-from runtime.lm.providers.model_routes import Route
+from runtime.lm.providers.model_routes import ModelRoute
 from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.plain_calls import PlainModel
 
@@ -20,7 +20,7 @@ class Prices:
         self._plain = plain
         self._is_priced = True
 
-    def of_reply(self, route: Route, parsed: Any, kind: str) -> float | None:
+    def of_reply(self, route: ModelRoute, parsed: Any, kind: str) -> float | None:
         """What LiteLLM's reply `parsed` cost, in US dollars; None for a model without a price.
 
         Args:
@@ -38,7 +38,7 @@ class Prices:
             self._is_priced = self._of_tokens(route, 1, 1) is not None
             return None
 
-    def of_plain(self, route: Route, plain: PlainAnswer) -> float | None:
+    def of_plain(self, route: ModelRoute, plain: PlainAnswer) -> float | None:
         """What a reply of nothing but a text cost; see :meth:`of_reply`."""
         if not self._is_priced or route.provider in SERVERS_OF_ONES_OWN:
             return None
@@ -52,11 +52,11 @@ class Prices:
             parsed.service_tier = plain.service_tier
         return self.of_reply(route, parsed, "completion")
 
-    def of_tokens(self, route: Route, prompt_tokens: int, completion_tokens: int) -> float:
+    def of_tokens(self, route: ModelRoute, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost, in US dollars; 0 for a model without a price."""
         return self._of_tokens(route, prompt_tokens, completion_tokens) or 0.0
 
-    def _of_tokens(self, route: Route, prompt_tokens: int, completion_tokens: int) -> float | None:
+    def _of_tokens(self, route: ModelRoute, prompt_tokens: int, completion_tokens: int) -> float | None:
         if route.provider in SERVERS_OF_ONES_OWN:
             return None
         own = self._plain()

@@ -18,10 +18,10 @@ from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.error_table import FIXES, error_for, has_error, is_page
-from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import fitted, is_warm, load, part
 from runtime.lm.providers.lenient import put_right, readable
-from runtime.lm.providers.model_routes import Route
+from runtime.lm.providers.model_routes import ModelRoute
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.plain_calls import PlainModel
 from runtime.lm.providers.price_list import cached_tokens
@@ -49,7 +49,7 @@ class ReplyReader:
         self,
         model: str,
         *,
-        route: Callable[[], Route],
+        route: Callable[[], ModelRoute],
         plain: Callable[[], PlainModel | None],
         secrets: Callable[[], tuple[str, ...]],
         prices: Prices,
@@ -61,7 +61,7 @@ class ReplyReader:
         self._prices = prices
         self._is_like_openai: bool | None = None
 
-    def completion(self, exchange: Exchange, reply: HttpReply) -> Completion:
+    def completion(self, exchange: ModelExchange, reply: HttpReply) -> Completion:
         """The answer in `reply`.
 
         Raises:
@@ -82,7 +82,7 @@ class ReplyReader:
             raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets_in(exchange))
         return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
 
-    def plain_completion(self, exchange: Exchange, reply: HttpReply) -> Completion | None:
+    def plain_completion(self, exchange: ModelExchange, reply: HttpReply) -> Completion | None:
         """The answer in `reply`; None where LiteLLM has to read it, which may not be imported yet.
 
         Raises:
@@ -104,7 +104,7 @@ class ReplyReader:
         own = self._own()
         return own is not None and own.knows_cost(plain)
 
-    def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
+    def embedded(self, exchange: ModelExchange, reply: HttpReply) -> Embeddings:
         """The embeddings in `reply`.
 
         Raises:
@@ -124,7 +124,7 @@ class ReplyReader:
         usage = self._usage_of(parsed, "embedding")
         return Embeddings(vectors, self._model, usage)
 
-    def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
+    def _unreadable(self, exchange: ModelExchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
         secrets = self._secrets_in(exchange)
         words = excerpt(reply.body, secrets)
         failure = LMReplyUnreadable(
@@ -143,13 +143,13 @@ class ReplyReader:
             raise LMRefused(f"the model declined to answer{words}.\n  Fix: {FIXES[LMRefused]}", model=self._model, status=200)
         return answer
 
-    def chunks(self, exchange: Exchange) -> ChunkReader:
+    def chunks(self, exchange: ModelExchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
         return ChunkReader(
             functools.partial(self._chunk_parser, exchange), is_like_openai=self._own() is not None, is_loaded=is_warm
         )
 
-    def _chunk_parser(self, exchange: Exchange) -> Callable[[Mapping[str, Any]], Any]:
+    def _chunk_parser(self, exchange: ModelExchange) -> Callable[[Mapping[str, Any]], Any]:
         route = self._route()
         parser = parser_of(load(), route, json_mode=exchange.json_mode)
         if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would reject have been rewritten
@@ -178,7 +178,7 @@ class ReplyReader:
             id=chunks.id,
         )
 
-    def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
+    def streamed(self, exchange: ModelExchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
 
         Raises:
@@ -204,7 +204,7 @@ class ReplyReader:
         )
         return self._checked(answer, chunks.refusal)
 
-    def _usage(self, litellm: Any, exchange: Exchange, chunks: ChunkReader) -> Any:
+    def _usage(self, litellm: Any, exchange: ModelExchange, chunks: ChunkReader) -> Any:
         """The usage of a streamed answer; zero when the provider sent none."""
         if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
             return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
@@ -217,16 +217,16 @@ class ReplyReader:
             messages=exchange.messages,
         )
 
-    def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+    def error(self, exchange: ModelExchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
         return error_for(reply, place=exchange.request.place, model=self._model, secrets=self._secrets_in(exchange))
 
-    def _secrets_in(self, exchange: Exchange) -> tuple[str, ...]:
+    def _secrets_in(self, exchange: ModelExchange) -> tuple[str, ...]:
         """The client's, and those that a call has in its own ``extra_headers``: a provider may repeat what it was sent."""
         own = (secret for secret in secrets_of(exchange.request) if len(secret) >= MIN_KEY_CHARS)
         return (*self._secrets(), *own)
 
-    def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
+    def _parse(self, exchange: ModelExchange, reply: HttpReply) -> Any:
         litellm, route = load(), self._route()
         blank = litellm.ModelResponse()
         if route.provider != "openai":
@@ -251,7 +251,7 @@ class ReplyReader:
             self._is_like_openai = self._own() is not None or reads_as_openai(load(), self._route())
         return self._is_like_openai
 
-    def _place(self) -> Route:
+    def _place(self) -> ModelRoute:
         own = self._own()
         return own.route if own is not None else self._route()
 

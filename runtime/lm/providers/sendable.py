@@ -10,10 +10,10 @@ from typing import Any, cast
 from actors.errors import LMBadRequest
 from actors.lm import ChatMessage
 from runtime.lm.http.http_messages import HttpRequest
-from runtime.lm.providers.exchange import Exchange as Exchange
+from runtime.lm.providers.exchange import ModelExchange as ModelExchange
 from runtime.lm.providers.import_litellm import is_warm as is_warm
 from runtime.lm.providers.import_litellm import warm_up as warm_up
-from runtime.lm.providers.model_routes import Route
+from runtime.lm.providers.model_routes import ModelRoute
 
 
 def sendable(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -37,7 +37,7 @@ def owned(value: Any) -> Any:
     return copy.deepcopy(cast("Any", value)) if isinstance(value, list | dict) else value
 
 
-def stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
+def stand_in(route: ModelRoute, body: Mapping[str, Any]) -> HttpRequest:
     """What stands for a call that LiteLLM makes on its own, in messages, estimates and keys of caches."""
     base = (route.api_base or "").rstrip("/")
     return HttpRequest("POST", base or f"litellm://{route.provider}", {}, json_bytes({"model": route.model, **body}))

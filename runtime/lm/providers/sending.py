@@ -14,7 +14,7 @@ from actors.errors import UsageError
 from runtime.lm.http.http_messages import HttpReply, HttpStream
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, whole_reply
-from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import is_warm
 
 Answer = TypeVar("Answer")
@@ -23,7 +23,7 @@ READ_ON_THE_LOOP_BYTES = 500_000
 
 
 async def send(
-    exchange: Exchange,
+    exchange: ModelExchange,
     transport: HttpTransport,
     may_resend: Callable[[], bool],
     on_sent: Callable[[], None],
@@ -43,7 +43,7 @@ async def send(
 
 
 def stream(
-    exchange: Exchange,
+    exchange: ModelExchange,
     transport: HttpTransport,
     may_resend: Callable[[], bool],
     on_sent: Callable[[], None],
@@ -67,7 +67,7 @@ def stream(
     return _prepared(exchange, transport, may_resend, on_sent)
 
 
-def _secrets_of(exchange: Exchange) -> Sequence[str]:
+def _secrets_of(exchange: ModelExchange) -> Sequence[str]:
     return () if exchange.sign_in is None else exchange.sign_in.authority.secrets
 
 
@@ -76,11 +76,11 @@ def _secrets_of(exchange: Exchange) -> Sequence[str]:
 class Reading(Generic[Answer]):
     """How replies of one kind are read."""
 
-    read: Callable[[Exchange, HttpReply], Answer]
-    read_plainly: Callable[[Exchange, HttpReply], Answer | None] | None = None
+    read: Callable[[ModelExchange, HttpReply], Answer]
+    read_plainly: Callable[[ModelExchange, HttpReply], Answer | None] | None = None
     """The same without LiteLLM; it gives None for a reply that needs it."""
 
-    async def of(self, exchange: Exchange, reply: HttpReply) -> Answer:
+    async def of(self, exchange: ModelExchange, reply: HttpReply) -> Answer:
         """What is in `reply`. In a thread where the event loop would wait: for a long reply, or for LiteLLM's import."""
         if len(reply.body) <= READ_ON_THE_LOOP_BYTES:
             if is_warm():
@@ -93,7 +93,7 @@ class Reading(Generic[Answer]):
 
 @asynccontextmanager
 async def _prepared(
-    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
+    exchange: ModelExchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
 ) -> AsyncGenerator[HttpStream, None]:
     if exchange.threaded is not None:
         on_sent()

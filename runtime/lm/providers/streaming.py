@@ -23,9 +23,10 @@ from runtime.lm.http.transport import whole_reply
 from runtime.lm.providers.billed_errors import told_usage
 from runtime.lm.providers.error_table import FIXES, has_error
 from runtime.lm.providers.event_stream import BinaryEventReader
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.import_litellm import is_warm, warm_up
 from runtime.lm.providers.sending import Reading
-from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
+from runtime.lm.providers.translation import CHARS_PER_TOKEN, Translator
 
 _READERS: Mapping[str, type[EventReader | LineReader | BinaryEventReader]] = {
     "text/event-stream": EventReader,
@@ -66,7 +67,7 @@ def timed_out(phase: str, seconds: float, option: str) -> LMTimeout:
 class AnswerStream:
     """What ``async with lm.stream(messages) as stream`` gives; see ``actors.lm.LMStream``. Made by the client."""
 
-    def __init__(self, translator: Translator, exchange: Exchange, http: HttpStream, waits: Waits, requests: int) -> None:
+    def __init__(self, translator: Translator, exchange: ModelExchange, http: HttpStream, waits: Waits, requests: int) -> None:
         self._translator = translator
         self._exchange = exchange
         self._http = http

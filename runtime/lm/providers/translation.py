@@ -24,7 +24,7 @@ from runtime.lm.providers.call_options import check_known, known_options
 from runtime.lm.providers.chunks import ChunkReader
 from runtime.lm.providers.dialects import longest_answer_tokens, outgoing
 from runtime.lm.providers.error_table import FIXES
-from runtime.lm.providers.exchange import Exchange as Exchange
+from runtime.lm.providers.exchange import ModelExchange as ModelExchange
 from runtime.lm.providers.import_litellm import fitted, load, part, quiet, untried
 from runtime.lm.providers.import_litellm import is_warm as is_warm
 from runtime.lm.providers.import_litellm import warm_up as warm_up
@@ -34,10 +34,10 @@ from runtime.lm.providers.known import (
     KEPT_LITELLM_OPTIONS,
     METADATA_PROVIDERS,
     PARTS,
-    REFUSED_OPTIONS,
+    REJECTED_OPTIONS,
 )
 from runtime.lm.providers.model_abilities import abilities_of
-from runtime.lm.providers.model_routes import Route, resolve
+from runtime.lm.providers.model_routes import ModelRoute, resolve
 from runtime.lm.providers.plain_calls import PlainModel, plain_model
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.replies import ReplyReader
@@ -74,7 +74,7 @@ class Translator:
         self._api_base = api_base
         self._options = dict(provider_options or {})
         self._needs_no_key = False
-        self._found: Route | None = None
+        self._found: ModelRoute | None = None
         self._is_placed = False
         self._plain: PlainModel | None = None
         self._prices = Prices(lambda: self.plain)
@@ -92,7 +92,7 @@ class Translator:
 
     # --- out ---
 
-    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
+    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False) -> ModelExchange:
         """The request that asks the model to answer `messages`. `options` are OpenAI's.
 
         With `stream` the answer is asked for in pieces, and its usage with the last of them.
@@ -109,7 +109,7 @@ class Translator:
         wanted = {name: value for name, value in options.items() if value is not None}
         litellm = load()
         route = self.route()
-        self._refuse_options(litellm, wanted)
+        self._reject_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "chat", "chat")
         # LiteLLM translates in place: what the caller has given stays as it is.
         wanted = {name: owned(value) for name, value in wanted.items()}
@@ -128,7 +128,7 @@ class Translator:
 
     def plain_request(
         self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False
-    ) -> Exchange | None:
+    ) -> ModelExchange | None:
         """The same request, where it is made without LiteLLM; else None, and :meth:`request` imports LiteLLM if it must."""
         plain = self.plain
         if plain is None:
@@ -136,7 +136,7 @@ class Translator:
         wanted = {name: value for name, value in options.items() if value is not None}
         return plain.request(messages, wanted, stream=stream)
 
-    def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
+    def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> ModelExchange:
         """The request for the embeddings of `texts`. `options` are OpenAI's.
 
         Raises:
@@ -147,16 +147,18 @@ class Translator:
         litellm = load()
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
-        self._refuse_options(litellm, wanted)
+        self._reject_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "embeddings", "embed")
         try:
             if route.is_threaded or not embeddings.is_native(route):
                 arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
                 call = ThreadedCall(litellm, "embedding", arguments)
                 instead = stand_in(route, {**wanted, "input": list(texts)})
-                return Exchange(instead, {}, [], {}, {}, texts=tuple(texts), threaded=call)
+                return ModelExchange(instead, {}, [], {}, {}, texts=tuple(texts), threaded=call)
             url, headers, data = embeddings.outgoing(litellm, route, texts, wanted)
-            return Exchange(HttpRequest("POST", url, sendable(headers), json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
+            return ModelExchange(
+                HttpRequest("POST", url, sendable(headers), json_bytes(data)), data, [], {}, {}, texts=tuple(texts)
+            )
         except UnderstudyError:
             raise
         except (AttributeError, ImportError) as error:
@@ -164,11 +166,13 @@ class Translator:
         except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._refusal(error), error, self._secrets())
 
-    def _stream_options(self, litellm: Any, route: Route) -> dict[str, Any]:
+    def _stream_options(self, litellm: Any, route: ModelRoute) -> dict[str, Any]:
         supported: list[str] = litellm.get_supported_openai_params(model=route.model, custom_llm_provider=route.provider) or []
         return {"stream": True, **({"stream_options": {"include_usage": True}} if "stream_options" in supported else {})}
 
-    def _exchange(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+    def _exchange(
+        self, litellm: Any, route: ModelRoute, messages: Sequence[ChatMessage], options: dict[str, Any]
+    ) -> ModelExchange:
         headers = {**route.headers, **options.pop("extra_headers", {})}
         noted = {"metadata": options.pop("metadata")} if "metadata" in options and route.provider in METADATA_PROVIDERS else {}
         if "tools" in options:
@@ -209,21 +213,23 @@ class Translator:
             }
         data = {**data, **noted}
         request = HttpRequest("POST", url, sendable(headers), json_bytes(data))
-        return Exchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
+        return ModelExchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
 
-    def _call_in_thread(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+    def _call_in_thread(
+        self, litellm: Any, route: ModelRoute, messages: Sequence[ChatMessage], options: dict[str, Any]
+    ) -> ModelExchange:
         plain = copy.deepcopy([dict(message) for message in messages])
         call = ThreadedCall(litellm, "completion", {**self._call_arguments(route), **options, "messages": plain})
         shown = {**options, "messages": plain}
         if isinstance(options.get("response_format"), type):  # a class of pydantic's, which the call itself takes as it is
             shown["response_format"] = litellm.utils.type_to_response_format_param(options["response_format"])
-        return Exchange(stand_in(route, shown), shown, plain, {}, {}, threaded=call)
+        return ModelExchange(stand_in(route, shown), shown, plain, {}, {}, threaded=call)
 
-    def _call_arguments(self, route: Route) -> dict[str, Any]:
+    def _call_arguments(self, route: ModelRoute) -> dict[str, Any]:
         given = {"api_key": self._api_key, "api_base": self._api_base}
         return {"model": self.model, **route.options, **{name: value for name, value in given.items() if value is not None}}
 
-    def _params(self, litellm: Any, route: Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    def _params(self, litellm: Any, route: ModelRoute, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
         """The options as the provider calls them. For plain values they are computed once: half of a translation's cost."""
         is_plain = all(isinstance(value, str | int | float) for value in options.values())
         key = repr(options) if is_plain else None
@@ -236,11 +242,11 @@ class Translator:
             self._mapped[key] = copy.deepcopy(params)
         return params
 
-    def _tools(self, litellm: Any, route: Route, tools: Any) -> Any:
+    def _tools(self, litellm: Any, route: ModelRoute, tools: Any) -> Any:
         checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
         return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
 
-    def _with_tools_in_words(self, litellm: Any, route: Route, messages: list[Any], tools: Any, *, drop: bool) -> list[Any]:
+    def _with_tools_in_words(self, litellm: Any, route: ModelRoute, messages: list[Any], tools: Any, *, drop: bool) -> list[Any]:
         """For an interface without tools, LiteLLM describes them in the prompt."""
         if not tools:
             return messages
@@ -249,10 +255,10 @@ class Translator:
             fitted(describe, messages=messages, functions=tools, model=route.model, llm_provider=route.provider, drop_params=drop)
         )
 
-    def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
+    def _reject_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
-            if name in REFUSED_OPTIONS:
-                raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REFUSED_OPTIONS[name]}.")
+            if name in REJECTED_OPTIONS:
+                raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REJECTED_OPTIONS[name]}.")
             if ADDRESS_OPTION.search(name):
                 raise UsageError(
                     f"a call does not take the option {name!r}: the client decides where requests go and as whom.\n"
@@ -266,7 +272,7 @@ class Translator:
                     "  Fix: leave it out, or send it to the provider in extra_body={…}."
                 )
 
-    def _check_known(self, litellm: Any, route: Route, options: Mapping[str, Any], operation: str, method: str) -> None:
+    def _check_known(self, litellm: Any, route: ModelRoute, options: Mapping[str, Any], operation: str, method: str) -> None:
         if not options:
             return
         if operation not in self._known:
@@ -290,7 +296,7 @@ class Translator:
 
     # --- back ---
 
-    def completion(self, exchange: Exchange, reply: HttpReply) -> Completion:
+    def completion(self, exchange: ModelExchange, reply: HttpReply) -> Completion:
         """The answer in `reply`.
 
         Raises:
@@ -298,7 +304,7 @@ class Translator:
         """
         return self._replies.completion(exchange, reply)
 
-    def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
+    def embedded(self, exchange: ModelExchange, reply: HttpReply) -> Embeddings:
         """The embeddings in `reply`.
 
         Raises:
@@ -306,11 +312,11 @@ class Translator:
         """
         return self._replies.embedded(exchange, reply)
 
-    def plain_completion(self, exchange: Exchange, reply: HttpReply) -> Completion | None:
+    def plain_completion(self, exchange: ModelExchange, reply: HttpReply) -> Completion | None:
         """The answer in `reply`; None where LiteLLM has to read it. Raises as :meth:`completion` does."""
         return self._replies.plain_completion(exchange, reply)
 
-    def chunks(self, exchange: Exchange) -> ChunkReader:
+    def chunks(self, exchange: ModelExchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
         return self._replies.chunks(exchange)
 
@@ -318,7 +324,7 @@ class Translator:
         """The completion that the chunks of a stream make up; None where LiteLLM has to say what they are."""
         return self._replies.plain_streamed(chunks)
 
-    def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
+    def streamed(self, exchange: ModelExchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
 
         Raises:
@@ -326,7 +332,7 @@ class Translator:
         """
         return self._replies.streamed(exchange, chunks)
 
-    def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+    def error(self, exchange: ModelExchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
         return self._replies.error(exchange, reply)
 
@@ -347,7 +353,7 @@ class Translator:
         digest = hashlib.sha256(route.account.encode()).hexdigest()
         return route.provider, route.api_base or "", digest
 
-    def expected_tokens(self, exchange: Exchange) -> tuple[int, int]:
+    def expected_tokens(self, exchange: ModelExchange) -> tuple[int, int]:
         """Roughly what a request will use: its prompt, by its length, and the longest answer that it allows."""
         if exchange.texts is not None:
             return len(exchange.request.body) // CHARS_PER_TOKEN, 0
@@ -392,7 +398,7 @@ class Translator:
                 self._check_length(self._plain.route)
         return self._plain
 
-    def place(self) -> Route:
+    def place(self) -> ModelRoute:
         """Where the model lives. Without LiteLLM's configuration, where plain calls are made without it.
 
         Raises:
@@ -402,7 +408,7 @@ class Translator:
         plain = self.plain
         return plain.route if plain is not None else self.route()
 
-    def _resolved(self) -> Route:
+    def _resolved(self) -> ModelRoute:
         base, options = self._api_base, self._options
         try:
             return resolve(load(), self.model, api_key=self._api_key, api_base=base, options=options)
@@ -411,7 +417,7 @@ class Translator:
                 raise
             return resolve(load(), self.model, api_key=NO_KEY, api_base=base, options=options)
 
-    def route(self) -> Route:
+    def route(self) -> ModelRoute:
         """Resolve model, provider, address and key, once.
 
         Raises:
@@ -430,7 +436,7 @@ class Translator:
                 self._check_length(self._found)
         return self._found
 
-    def _check_length(self, route: Route) -> None:
+    def _check_length(self, route: ModelRoute) -> None:
         if 0 < len(route.api_key or "") < MIN_KEY_CHARS:
             _LOG.warning(
                 "the key for %r has fewer than %d characters: it is not taken out of errors that quote it, because it would "

@@ -100,7 +100,7 @@ class GoogleAuthority:
         except UnderstudyError:
             raise
         except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._refused(error), error, self.secrets)
+            raise_alone(self._rejected(error), error, self.secrets)
         token = str(self._credentials.token)
         if token != self._token:
             self._earlier = (self._token,) if self._token else ()  # calls that still use it may fail
@@ -117,7 +117,7 @@ class GoogleAuthority:
         credentials, _ = base.load_auth(self._given, self.project)
         return credentials
 
-    def _refused(self, error: Exception) -> LMError:
+    def _rejected(self, error: Exception) -> LMError:
         words = excerpt(str(error), self.secrets)
         return LMAuthFailed(
             f"Google gives no access token ({type(error).__name__}: {words}).\n"

@@ -64,7 +64,7 @@ class Native:
 
 
 @final
-class Text:
+class TextNotation:
     """As text, for models that cannot call tools: reason and act by turns (ReAct)."""
 
     def asked(

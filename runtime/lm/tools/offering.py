@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from actors.errors import DeclarationError, UsageError
-from actors.graphs.annotations import Names, Unreadable, capture
+from actors.graphs.annotations import NameLookup, Unreadable, capture
 from actors.graphs.tools import Tool, ToolForm, as_tool, read_tool
 from runtime.lm.tools.tool_schemas import schema_of
 
@@ -44,7 +44,7 @@ def _described(what: object, index: int) -> Any:
         raise UsageError(f"chat(): tool {index}, {_shown(what)}, cannot be described: {error}{fix}") from error
 
 
-def _names(function: types.FunctionType) -> Names:
+def _names(function: types.FunctionType) -> NameLookup:
     return capture(function, None)
 
 

@@ -19,7 +19,7 @@ from actors.graphs.tools import ToolSpec
 from actors.lm import ChatMessage, Completion, Delta, ToolCall, ToolCallDelta
 from actors.words import cut
 from runtime.lm.limits.abilities import PassesAbilities
-from runtime.lm.tools.notation import Native, Notation, Text
+from runtime.lm.tools.notation import Native, Notation, TextNotation
 from runtime.lm.tools.tool_schemas import WrongArguments, read_arguments, result_text, schema_of
 
 Offered = ToolSpec | OfferedTool
@@ -27,7 +27,7 @@ Offered = ToolSpec | OfferedTool
 
 @final
 @attrs.frozen(eq=False)
-class Request:
+class ToolRequest:
     """One call of a tool with arguments that fit."""
 
     index: int
@@ -37,7 +37,7 @@ class Request:
     """A message of the tool's class of arguments; a mapping where only a schema is known."""
 
 
-Perform = Callable[[Sequence[Request]], Awaitable[Sequence[str]]]
+Perform = Callable[[Sequence[ToolRequest]], Awaitable[Sequence[str]]]
 """Does the calls of one round, concurrently; what each gave, or a text for the model."""
 Offer = Callable[[], Awaitable[Sequence[Offered]]]
 """The tools that there are now."""
@@ -130,7 +130,7 @@ class Rounds(PassesAbilities):
     @property
     def notation(self) -> Notation:
         """How calls are written."""
-        return Native() if self.supports_function_calling else Text()
+        return Native() if self.supports_function_calling else TextNotation()
 
     def apart(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
         """The prompt in `messages`, and what is said of the last answer; the rounds so far stand between the two."""
@@ -154,12 +154,12 @@ class Rounds(PassesAbilities):
         self.rounds += 1
         known = {tool.name: tool for tool in tools}
         results: list[str | None] = [None] * len(calls)
-        requests: list[tuple[int, Request]] = []
+        requests: list[tuple[int, ToolRequest]] = []
         for at, call in enumerate(calls):
             index, self._calls = self._calls, self._calls + 1
             try:
                 tool = _found(known, call)
-                requests.append((at, Request(index, tool, read_arguments(tool, call))))
+                requests.append((at, ToolRequest(index, tool, read_arguments(tool, call))))
             except WrongArguments as error:
                 results[at] = str(error)
         self._wrong = 0 if requests else self._wrong + 1

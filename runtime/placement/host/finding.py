@@ -7,7 +7,7 @@ import types
 from typing import Any
 
 from actors.errors import UsageError
-from actors.graphs.annotations import Names
+from actors.graphs.annotations import NameLookup
 from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.node import NodeDeclaration, NodeSpec
 from actors.graphs.options import NodeOptions
@@ -32,7 +32,7 @@ def imported_node(name: str, node: str) -> NodeSpec:
             f"node {node!r} is {name} where the runtime runs, and here that isn't a function or a class with __call__.\n"
             "  Fix: install the same version of your code where the runtime and its hosts run."
         )
-    declaration = NodeDeclaration(node, function, NodeOptions(), None, Names(function.__globals__), message)
+    declaration = NodeDeclaration(node, function, NodeOptions(), None, NameLookup(function.__globals__), message)
     resolved = resolve(declaration, {})
     if resolved.problems:
         raise UsageError(f"node {node!r} ({name}) cannot be read here: {resolved.problems[0]}")

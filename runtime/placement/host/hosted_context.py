@@ -18,7 +18,7 @@ from runtime.placement.host.remote_refs import RemoteRef, RemoteReply, Speaker, 
 from runtime.placement.portable_errors import failure_data
 
 
-class Message(Protocol):
+class HostedMessage(Protocol):
     """What came over the link and is in the actor's hand."""
 
     is_asked: bool
@@ -46,7 +46,7 @@ class Resident(Speaker, Protocol):
         ...
 
     @property
-    def in_hand(self) -> Message | None:
+    def current_message(self) -> HostedMessage | None:
         """The message of the runtime that its handler works on."""
         ...
 
@@ -197,7 +197,7 @@ class HostedContext(ActorContext):
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
         Failure(error)  # raises for what isn't an Exception
-        if self._me.in_hand is None:
+        if self._me.current_message is None:
             self._local.fail(error)
         else:
             self._take("fail()")
@@ -205,7 +205,7 @@ class HostedContext(ActorContext):
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
-        if self._me.in_hand is None:
+        if self._me.current_message is None:
             self._local.unhandled(message)
         else:
             self._take("unhandled()")
@@ -217,7 +217,7 @@ class HostedContext(ActorContext):
 
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
-        message = self._me.in_hand
+        message = self._me.current_message
         if message is None:
             return self._local.reply_later()
         self._take("reply_later()")
@@ -226,7 +226,7 @@ class HostedContext(ActorContext):
         return RemoteReply(self._me, number, wanted=message.is_asked)
 
     def _take(self, call: str) -> None:
-        message = self._me.in_hand
+        message = self._me.current_message
         if message is None or message.is_taken:
             raise UsageError(
                 f"{self._me.address!r} called {call}, and has no current message that is not answered or promised a reply "
@@ -240,6 +240,7 @@ class HostedContext(ActorContext):
         return self._local.nursery
 
     def _say(self, head: dict[str, Any], data: bytes = b"") -> None:
+        self._local.reject_when_closed("the runtime is told nothing more")
         here(lambda: self._me.tell(head, data))
 
     # --- the end ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from runtime.placement.link import Answer
 A = TypeVar("A")
 
 
-class Ask(Protocol):
+class AskRuntime(Protocol):
     """Asks the runtime something about the call."""
 
     def __call__(self, body: bytes, *, answer: Answer | None = None) -> Awaitable[bytes]:
@@ -49,11 +49,11 @@ class HostedRun:
     _wall_time: datetime = attrs.field(repr=False, eq=False)
     _begun_at: float = attrs.field(repr=False, eq=False)
     _codec: NodeCodec = attrs.field(repr=False, eq=False)
-    _ask: Ask = attrs.field(repr=False, eq=False)
+    _ask: AskRuntime = attrs.field(repr=False, eq=False)
     _tell: Tell = attrs.field(repr=False, eq=False)
 
     @classmethod
-    def of(cls, told: Mapping[str, Any], fence: int, codec: NodeCodec, ask: Ask, tell: Tell) -> HostedRun:
+    def of(cls, told: Mapping[str, Any], fence: int, codec: NodeCodec, ask: AskRuntime, tell: Tell) -> HostedRun:
         """That of an attempt, by what the runtime has told of it."""
         steps_left = math.inf if told["steps_left"] is None else told["steps_left"]
         return cls(

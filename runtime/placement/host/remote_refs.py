@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Mapping
 from typing import Any, Protocol, final
 
 import trio
@@ -12,6 +13,7 @@ from actors.argument_checks import COROUTINE
 from actors.errors import UsageError
 from runtime.core.refs import LocalRef, not_awaited
 from runtime.placement.call_payloads import unpacked
+from runtime.placement.link import Hear
 from runtime.placement.portable_errors import failure_data, failure_of
 
 
@@ -28,8 +30,13 @@ class Speaker(Protocol):
         """Its cell on the host."""
         ...
 
-    async def ask(self, head: dict[str, Any], data: bytes = b"") -> bytes:
-        """What the runtime answers."""
+    @property
+    def models(self) -> Mapping[str | None, str]:
+        """The language models of the runtime, by the names that it has for them; that of the default is None."""
+        ...
+
+    async def ask(self, head: dict[str, Any], data: bytes = b"", *, hear: Hear | None = None) -> bytes:
+        """What the runtime answers; `hear` takes what it tells before."""
         ...
 
     def tell(self, head: dict[str, Any], data: bytes = b"") -> None:

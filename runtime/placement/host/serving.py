@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -13,6 +13,7 @@ import trio
 
 from actors.errors import InternalError
 from actors.graphs.annotations import Many
+from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
 from actors.placement_errors import HostLost
 from runtime.graphs.delivery import bound, called, taken
@@ -20,9 +21,10 @@ from runtime.graphs.dependencies import Contexts, RunDependencies
 from runtime.graphs.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
+from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.hosted_run import HostedRun
 from runtime.placement.host.stage import FindActor, Stage
-from runtime.placement.link import BEATS_IN, FENCE_AT, Link
+from runtime.placement.link import BEATS_IN, FENCE_AT, Hear, Link
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
 
@@ -131,7 +133,7 @@ class Worker:
         ask = partial(self._link.call, about=number)
         if spec.injected:
             run = HostedRun.of(head["run"], self._fence, node.codec, ask, partial(self._link.note, about=number))
-            arguments.update(dict.fromkeys(spec.injected, run))
+            arguments.update({name: self._lm(head, ask) if kind is Injected.LM else run for name, kind in spec.injected.items()})
         call = bound(spec, arguments)
         if spec.fan_out is Many.STREAM:
             indices = itertools.count()
@@ -145,6 +147,15 @@ class Worker:
         made = await called(spec.kind, call)
         check_made(spec, made)  # said here, where the value is, before it turns out that it cannot travel
         return node.codec.made(made)
+
+    @staticmethod
+    def _lm(head: Mapping[str, Any], ask: Callable[..., Awaitable[bytes]]) -> HostedLM:
+        """The model of the node: its calls go to the runtime, about the call that is worked on."""
+
+        def asked(what: str, data: bytes = b"", *, hear: Hear | None = None) -> Awaitable[bytes]:
+            return ask(packed({"op": "lm", "what": what}, data), hear=hear)
+
+        return HostedLM(head["lm"], asked)
 
     def _visit(self, name: str, message: object) -> _Visit:
         visit = self._visits.get(name)

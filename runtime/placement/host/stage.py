@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -31,7 +32,7 @@ from runtime.placement.call_payloads import packed
 from runtime.placement.host.hosted_context import HostedContext
 from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, speaking
 from runtime.placement.host.runtime_face import HostedRuntime
-from runtime.placement.link import Link
+from runtime.placement.link import Hear, Link
 from runtime.placement.portable_errors import failure_data, failure_of
 
 FindActor = Callable[[str], Any]
@@ -115,7 +116,7 @@ def _not_from_here(spec: ChildSpec) -> ChildSpec:
 
 @final
 @attrs.define(eq=False)
-class Sent(Wrapper):
+class SentByRuntime(Wrapper):
     """A message of the runtime, and what becomes of it here; a ``Slot``, too."""
 
     message: Any
@@ -126,8 +127,10 @@ class Sent(Wrapper):
     over: trio.Event = attrs.field(factory=trio.Event)
     value: Any = None
     failure: BaseException | None = None
+    is_answered: bool = False
+    """Whether the handler has come to its end."""
     is_taken: bool = False
-    """See ``hosted_context.Message``."""
+    """See ``hosted_context.HostedMessage``."""
 
     @property
     def content(self) -> object:
@@ -156,10 +159,11 @@ class LocalResident:
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
-        self.in_hand: Sent | None = None
+        self.models: dict[str | None, str] = dict(head["models"])
+        self.current_message: SentByRuntime | None = None
         self._stage = stage
         self._code = code
-        self._shutdown_s = float("inf") if head["shutdown_s"] is None else head["shutdown_s"]
+        self._shutdown_s = math.inf if head["shutdown_s"] is None else head["shutdown_s"]
         self._cell: ActorCell | None = None
         self._context: HostedContext | None = None
         self._exit: Exit | None = None
@@ -194,7 +198,7 @@ class LocalResident:
                 tuple(args),
                 restart=RestartType.TEMPORARY,
                 shutdown_s=self._shutdown_s,
-                mailbox=MailboxSpec(capacity=float("inf")),
+                mailbox=MailboxSpec(capacity=math.inf),
             )
             self._cell = cell = ActorCell(self._stage.services, self.address, self, spec, self._make_context)
         finally:
@@ -219,11 +223,14 @@ class LocalResident:
         """Have it handle a message; its answer."""
         self._failure = None
         self._decided.set()
-        sent = Sent(self._content(head, data), number, head["asked"], head.get("timer"))
-        envelope = Envelope(sent, None, sent, trio.current_time())
+        sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"))
+        deadline = trio.current_time() + head["left_s"] if "left_s" in head else math.inf
+        envelope = Envelope(sent, None, sent, trio.current_time(), deadline)
         self.cell.mailbox.put_nowait(envelope)
         try:
             await sent.over.wait()
+            if not sent.is_answered and trio.current_time() >= deadline:
+                await trio.sleep_forever()  # the runtime has the same deadline, and is about to say so
         except trio.Cancelled:
             if self._call == number:
                 self._call = 0  # what it still says is no part of that call, which is over there
@@ -288,36 +295,39 @@ class LocalResident:
 
     async def handle(self, receive: Callable[[Any], Awaitable[Any]], message: Any) -> Any:
         """What its handler does with a message: of the runtime, or of what lives here with it."""
-        if type(message) is not Sent:
+        if type(message) is not SentByRuntime:
             if self._failure is not None:
                 await self._decided.wait()
             return await receive(message)
         if message.timer is not None and self._context is not None and not self._context.timer_came(message.timer):
+            message.is_answered = True
             return None
-        self.in_hand, self._call = message, message.number
+        self.current_message, self._call = message, message.number
         try:
             value = await receive(message.message)
             if type(value) is COROUTINE:
                 value = Failure(not_awaited(value, f"answer of {self.address!r} to {message_kind(message)}"))
             message.value = value
+            message.is_answered = True
         except BaseException as error:
             failure = failure_in(error)
             if failure is None:
                 raise
             self._failure = message.failure = failure
+            message.is_answered = True
             self._decided = trio.Event()
         finally:
-            self.in_hand = None
+            self.current_message = None
             self._call = 0
         return None
 
     # --- Speaker ----------------------------------------------------------------------------------------------------------
 
-    async def ask(self, head: dict[str, Any], data: bytes = b"") -> bytes:
+    async def ask(self, head: dict[str, Any], data: bytes = b"", *, hear: Hear | None = None) -> bytes:
         """See ``Speaker.ask``: as part of the call that its task works on, or beside it."""
         about, duty = self._duty()
         body = packed({**head, "actor": self.number, "duty": duty}, data)
-        return await self._stage.link.call(body, about=about, is_free=True)
+        return await self._stage.link.call(body, about=about, is_free=True, hear=hear)
 
     def _duty(self) -> tuple[int, bool]:
         cell = on_duty()

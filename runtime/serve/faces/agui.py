@@ -16,15 +16,15 @@ from runtime.graphs.run_events import QuestionAsked
 from runtime.graphs.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling, output_of, words_of
-from runtime.serve.faces.openai_models import ChatFace, Model, Models, Pieces
+from runtime.serve.faces.openai_models import ChatFace, Model, Pieces, ServedModels
 from runtime.serve.gate import problem_response
 from runtime.serve.live import Live, Order
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.serve.requests import json_body, message_of
 from runtime.serve.routes import Answer, Endpoint
 from runtime.serve.run_documents import output_told
-from runtime.serve.sse import HEADERS, QUIET, Writer
+from runtime.serve.sse import HEADERS, QUIET, ResponseWriter
 from runtime.serve.web import Request
 from runtime.traces.kept_run import RunRecord
 
@@ -61,7 +61,7 @@ class AGUIFace:
             raise UsageError(
                 "AGUIFace() needs the library ag-ui-protocol, which isn't installed.\n  Fix: pip install 'understudy[ag-ui]'."
             )
-        self._models = Models(chats)
+        self._models = ServedModels(chats)
 
     def check(self, graphs: Sequence[Graph[Any, Any]]) -> None:
         """See ``Face``."""
@@ -78,7 +78,7 @@ class AGUIFace:
         import_module("runtime.serve.faces.agui_events")  # here rather than in the first request
         yield
 
-    def refuse(self, problem: Problem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         return problem_response(problem)
 
@@ -98,7 +98,7 @@ class AGUIFace:
             fields = cast("dict[str, Any]", props)
             message = message_of(graph, fields["input"], fields.get("type"), live.limits)
         elif self._models.of(graph) is None:
-            raise Problem("bad-request", "The graph takes no text: give its input as forwardedProps.input.")
+            raise HttpProblem("bad-request", "The graph takes no text: give its input as forwardedProps.input.")
         else:
             message = model.message(conversation(given))
         launch, _ = live.accept(Order(graph, message), caller)
@@ -118,10 +118,10 @@ async def _resumed(live: Live, caller: Caller, graph: Graph[Any, Any], answers: 
     """
     runs = {question.rpartition(".")[0] for question in answers}
     if len(runs) != 1:
-        raise Problem("bad-request", "resume: expected the interrupts of one run.")
+        raise HttpProblem("bad-request", "resume: expected the interrupts of one run.")
     record = await live.find(runs.pop(), caller, operating=True)
     if record.graph != graph.name:
-        raise Problem("bad-request", f"resume: these interrupts are of the graph {record.graph!r}.")
+        raise HttpProblem("bad-request", f"resume: these interrupts are of the graph {record.graph!r}.")
     after = record.next_seq - 1
     if any(answer is _GIVEN_UP for answer in answers.values()):
         await live.cancel(record)
@@ -149,14 +149,14 @@ class _Stream:
             with self.live.usage.stream(self.caller.name):
                 headers = [*HEADERS, (b"x-run-id", self.record.id.encode())]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                is_whole = await self._write(Writer(send, self.live.limits.stall_s))
+                is_whole = await self._write(ResponseWriter(send, self.live.limits.stall_s))
                 if is_whole:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if not is_whole:
                 cancel(self.live, self.record)
 
-    async def _write(self, writer: Writer) -> bool:
+    async def _write(self, writer: ResponseWriter) -> bool:
         telling = self.telling
         pieces = Pieces(self.live, self.record, self.model, self.after)
         if not await writer.write(telling.begun()):
@@ -178,7 +178,7 @@ class _Stream:
             output = output_of(self.live, self.record, self.caller)
             told = telling.text(pieces.rest(self.model.text(output)))
             return await writer.write(told + telling.succeeded(output_told(output), self.record.spend))
-        except Problem as problem:
+        except HttpProblem as problem:
             return await writer.write(telling.failed(words_of(problem), problem.kind))
 
     async def _interrupts(self) -> list[Any]:

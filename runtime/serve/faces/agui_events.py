@@ -24,7 +24,7 @@ from runtime.graphs.run_events import (
 )
 from runtime.graphs.run_record import Spend
 from runtime.messages.problems import FieldProblem
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.traces.event_json import dumps
 
 _ENDS = NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled
@@ -40,7 +40,7 @@ def read_input(value: Any) -> core.RunAgentInput:
         return core.RunAgentInput.model_validate(value)
     except ValidationError as error:
         found = [FieldProblem(tuple(each["loc"]), each["msg"]) for each in error.errors(include_url=False)]
-        raise Problem("input-invalid", errors=found) from None
+        raise HttpProblem("input-invalid", errors=found) from None
 
 
 def conversation(given: core.RunAgentInput) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ import trio
 from runtime.graphs.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import RETRY_S, Problem
+from runtime.serve.problem_documents import RETRY_S, HttpProblem
 from runtime.serve.run_documents import problem_of_run
 from runtime.serve.sse import QUIET_S
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 
 
 @final
@@ -26,7 +26,7 @@ class Following:
         self._record = record
         self._last = after
 
-    async def more(self, quiet_s: float = QUIET_S) -> Sequence[Entry] | None:
+    async def more(self, quiet_s: float = QUIET_S) -> Sequence[KeptEvent] | None:
         """What has come since the last call; empty when nothing has for `quiet_s` seconds; None when no more will come."""
         while not (entries := self._record.after(self._last)):
             if self._record.is_over:
@@ -71,13 +71,13 @@ def output_of(live: Live, record: RunRecord, caller: Caller) -> Any:
     if problem is not None:
         raise problem
     if not record.is_over:  # stored, it goes on where the service starts again
-        raise Problem("draining", run=record.id, retry_after_s=RETRY_S)
+        raise HttpProblem("draining", run=record.id, retry_after_s=RETRY_S)
     if record.status != RunStatus.SUCCEEDED:
-        raise Problem("run-cancelled", run=record.id)
+        raise HttpProblem("run-cancelled", run=record.id)
     return record.output
 
 
-def words_of(problem: Problem) -> str:
+def words_of(problem: HttpProblem) -> str:
     """A problem in words, with the places that are wrong or else with what can be done."""
     if not problem.errors:
         return f"{problem.detail} Fix: {problem.fix}"

@@ -7,14 +7,14 @@ import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import words_of
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, Handler, as_json
 from runtime.serve.web import Request
@@ -48,9 +48,9 @@ class MCPFace:
             raise UsageError("MCPFace() needs the library mcp, which isn't installed.\n  Fix: pip install 'understudy[mcp]'.")
         given: Any = keys
         if isinstance(given, bytes | str) or not all(isinstance(key, bytes) and len(key) >= _LEAST_KEY for key in given):
-            raise refuse(MCPFace, "keys", "…", f"a list of bytes, of at least {_LEAST_KEY} each")
+            raise rejected(MCPFace, "keys", "…", f"a list of bytes, of at least {_LEAST_KEY} each")
         if isinstance(session_idle_s, bool) or not 0 < session_idle_s < float("inf"):
-            raise refuse(MCPFace, "session_idle_s", session_idle_s, "a number of seconds > 0")
+            raise rejected(MCPFace, "session_idle_s", session_idle_s, "a number of seconds > 0")
         self._keys = tuple(keys)
         self._session_idle_s = session_idle_s
         self._transports: dict[Live, Transport] = {}
@@ -78,7 +78,7 @@ class MCPFace:
             finally:
                 del self._transports[live]
 
-    def refuse(self, problem: Problem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         error = {"code": _CODES.get(problem.kind, -32600 if problem.status < 500 else -32000), "message": words_of(problem)}
         told = {"jsonrpc": "2.0", "id": None, "error": {**error, "data": problem.document()}}

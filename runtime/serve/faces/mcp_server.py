@@ -37,7 +37,7 @@ from runtime.serve.faces.following import Following, cancelling, output_of, word
 from runtime.serve.faces.forms import form_of
 from runtime.serve.faces.mcp_tools import GraphTool, told, tools_of
 from runtime.serve.live import Live, Order
-from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.problem_documents import HttpProblem, invalid_input
 from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.traces.kept_run import RunRecord
 
@@ -125,7 +125,7 @@ class GraphServer:
                 return await call.begin(tool, params.arguments or {})
             answers = cast("Mapping[str, Any]", params.input_responses or {})
             return await call.go_on(str(json.loads(params.request_state)["run"]), answers)
-        except Problem as problem:
+        except HttpProblem as problem:
             return _failed(words_of(problem))
 
 
@@ -256,7 +256,7 @@ class _Call:
 
     async def _elicit(self, record: RunRecord, question: Question) -> _Result | None:
         """Ask on the call's own stream, until the answer fits or has come from somebody else."""
-        problem: Problem | None = None
+        problem: HttpProblem | None = None
         for _ in range(MOST_TRIES):
             form = self._form(record, question, "" if problem is None else words_of(problem))
             answer = await self._answer(record, question, form)
@@ -290,14 +290,14 @@ class _Call:
             nursery.cancel_scope.cancel()
         return answer
 
-    async def _give(self, record: RunRecord, question: Question, answer: types.ElicitResult) -> Problem | None:
+    async def _give(self, record: RunRecord, question: Question, answer: types.ElicitResult) -> HttpProblem | None:
         """Answer the question; why the answer does not fit, if it does not."""
         try:
             value = form_of(question.schema).read(answer.content or {})
             await give_answer(self.live, record, question.id, value, self.caller.name)
         except MessageInvalid as error:
             return invalid_input(error)
-        except Problem as problem:
+        except HttpProblem as problem:
             return problem if problem.kind == "input-invalid" else None  # somebody else was quicker
         return None
 

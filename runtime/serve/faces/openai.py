@@ -9,10 +9,10 @@ from typing import Any, final
 from actors.graphs.graph import Graph
 from runtime.serve.auth import Caller
 from runtime.serve.faces.openai_chat import complete
-from runtime.serve.faces.openai_models import ChatFace, Models, error_told, status_of
+from runtime.serve.faces.openai_models import ChatFace, ServedModels, error_told, status_of
 from runtime.serve.faces.openai_responses import respond
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.routes import Answer, Endpoint, as_json
 from runtime.serve.web import Request
 
@@ -26,7 +26,7 @@ class OpenAIFace:
     """
 
     def __init__(self, *chats: ChatFace) -> None:
-        self._models = Models(chats)
+        self._models = ServedModels(chats)
 
     def check(self, graphs: Sequence[Graph[Any, Any]]) -> None:
         """See ``Face``."""
@@ -49,7 +49,7 @@ class OpenAIFace:
         del live
         yield
 
-    def refuse(self, problem: Problem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         return as_json({"error": error_told(problem)}, status_of(problem), problem.headers)
 

@@ -11,12 +11,12 @@ import trio
 from runtime.graphs.run_record import Spend
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
-from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options
-from runtime.serve.live import Launch, Live, Order
-from runtime.serve.problem_documents import Problem
+from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, reject_options
+from runtime.serve.live import Live, Order, ServedRun
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
-from runtime.serve.sse import HEADERS, QUIET, Writer
+from runtime.serve.sse import HEADERS, QUIET, ResponseWriter
 from runtime.serve.web import Request
 from runtime.traces.event_json import dumps
 from runtime.traces.kept_run import RunRecord
@@ -36,7 +36,7 @@ _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
 """What would change the answer, and cannot: with the values that ask for nothing. Options of sampling are passed over."""
 
 
-async def complete(live: Live, caller: Caller, request: Request, models: Models) -> Answer:
+async def complete(live: Live, caller: Caller, request: Request, models: ServedModels) -> Answer:
     """Start a run for a conversation, and answer with its text.
 
     Raises:
@@ -47,7 +47,7 @@ async def complete(live: Live, caller: Caller, request: Request, models: Models)
     model = models.named(live, body.get("model"))
     launch, _ = live.accept(Order(model.graph, model.message(body["messages"])), caller)
     created = int(live.runtime.wall_time(trio.current_time()).timestamp())
-    completion = Completion(live, launch, model, created)
+    completion = ChatAnswer(live, launch, model, created)
     if body.get("stream"):
         options: dict[str, Any] = body.get("stream_options") or {}
         return _Stream(completion, includes_usage=bool(options.get("include_usage")))
@@ -59,11 +59,11 @@ async def complete(live: Live, caller: Caller, request: Request, models: Models)
 
 @final
 @attrs.frozen
-class Completion:
+class ChatAnswer:
     """One answer, whole or in pieces."""
 
     live: Live
-    launch: Launch
+    launch: ServedRun
     model: Model
     created: int
 
@@ -106,7 +106,7 @@ class Completion:
 class _Stream:
     """The answer in pieces, as server-sent events. A client that leaves cancels the run."""
 
-    def __init__(self, completion: Completion, *, includes_usage: bool) -> None:
+    def __init__(self, completion: ChatAnswer, *, includes_usage: bool) -> None:
         self._completion = completion
         self._includes_usage = includes_usage
 
@@ -118,14 +118,14 @@ class _Stream:
             with live.usage.stream(launch.caller.name):
                 headers = [*HEADERS, (b"x-run-id", completion.record.id.encode())]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                writer = Writer(send, live.limits.stall_s)
+                writer = ResponseWriter(send, live.limits.stall_s)
                 if await self._write(writer):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if not completion.record.is_over:
                 cancel(live, completion.record)
 
-    async def _write(self, writer: Writer) -> bool:
+    async def _write(self, writer: ResponseWriter) -> bool:
         completion = self._completion
         pieces = Pieces(completion.live, completion.record, completion.model)
         try:
@@ -144,11 +144,11 @@ class _Stream:
             for part in parts:
                 if not await self._say(writer, part):
                     return False
-        except Problem as problem:
+        except HttpProblem as problem:
             return await self._say(writer, {"error": error_told(problem)})
         return await writer.write(b"data: [DONE]\n\n")
 
-    async def _say(self, writer: Writer, value: object) -> bool:
+    async def _say(self, writer: ResponseWriter, value: object) -> bool:
         return await writer.write(b"data: " + dumps(value) + b"\n\n")
 
 
@@ -160,15 +160,15 @@ def usage_told(spend: Spend) -> dict[str, int]:
 
 def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Problem("bad-request", "Expected an object.")
+        raise HttpProblem("bad-request", "Expected an object.")
     body = cast("dict[str, Any]", value)
-    refuse_options(body, _UNSUPPORTED)
+    reject_options(body, _UNSUPPORTED)
     messages: object = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise Problem("bad-request", "messages: expected a list of at least one.", more={"param": "messages"})
+        raise HttpProblem("bad-request", "messages: expected a list of at least one.", more={"param": "messages"})
     for index, each in enumerate(cast("list[object]", messages)):
         if not isinstance(each, dict) or not isinstance(cast("dict[str, Any]", each).get("role"), str):
-            raise Problem("bad-request", f"messages[{index}]: expected an object with a role.", more={"param": "messages"})
+            raise HttpProblem("bad-request", f"messages[{index}]: expected an object with a role.", more={"param": "messages"})
     if not isinstance(body.get("stream_options") or {}, dict):
-        raise Problem("bad-request", "stream_options: expected an object.", more={"param": "stream_options"})
+        raise HttpProblem("bad-request", "stream_options: expected an object.", more={"param": "stream_options"})
     return body

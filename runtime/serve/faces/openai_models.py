@@ -21,9 +21,9 @@ from runtime.messages.reader import read
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import RETRY_S, Problem, invalid_input, model_error
+from runtime.serve.problem_documents import RETRY_S, HttpProblem, invalid_input, model_error
 from runtime.serve.run_documents import output_told
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 
 _LOG = logging.getLogger("understudy.serve")
 
@@ -68,12 +68,14 @@ class Model:
             except Exception as error:
                 _LOG.warning("ChatFace(%r): its input took no messages: %s", self.graph.name, said(error), exc_info=error)
                 what = f"messages: the model {self.graph.name!r} cannot take them."
-                raise Problem("bad-request", what, more={"param": "messages"}) from error
+                raise HttpProblem("bad-request", what, more={"param": "messages"}) from error
         told: Any = [{"role": each["role"], "content": text_in(each.get("content"))} for each in messages]
         if self.field != "messages":
             texts = [each["content"] for each in told if each["role"] == "user"]
             if not texts:
-                raise Problem("bad-request", "messages: expected at least one of the role 'user'.", more={"param": "messages"})
+                raise HttpProblem(
+                    "bad-request", "messages: expected at least one of the role 'user'.", more={"param": "messages"}
+                )
             told = texts[-1]
         try:
             return read(self.graph.plan().input_types[0], {self.field: told})
@@ -98,7 +100,7 @@ class Model:
 
 
 @final
-class Models:
+class ServedModels:
     """The graphs of a service that are models, or are declared to be some."""
 
     def __init__(self, chats: Sequence[ChatFace]) -> None:
@@ -128,11 +130,11 @@ class Models:
         """
         graph = live.graphs.get(name) if isinstance(name, str) else None
         if graph is None:
-            raise Problem("no-such-graph", f"The model {repr_of(name, 60)} does not exist.", more={"param": "model"})
+            raise HttpProblem("no-such-graph", f"The model {repr_of(name, 60)} does not exist.", more={"param": "model"})
         model = self.of(graph)
         if model is None:
             what = f"The graph {graph.name!r} takes no text: it isn't a chat model."
-            raise Problem("bad-request", what, more={"param": "model", "code": "unsupported_model"})
+            raise HttpProblem("bad-request", what, more={"param": "model", "code": "unsupported_model"})
         return model
 
 
@@ -165,17 +167,17 @@ def text_in(content: object, param: str = "messages") -> str:
     for part in cast("list[object]", content) if isinstance(content, list) else [None]:
         given: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
         if not isinstance(given, str):
-            raise Problem("bad-request", f"{param}: expected text and nothing else.", more={"param": param})
+            raise HttpProblem("bad-request", f"{param}: expected text and nothing else.", more={"param": param})
         texts.append(given)
     return "".join(texts)
 
 
-def refuse_options(body: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise ``Problem`` for what would change the answer, and cannot: `unsupported` has the values that ask for nothing."""
+def reject_options(body: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ``HttpProblem`` for what would change the answer, and cannot: `unsupported` has the values that ask for nothing."""
     for name, nothing in unsupported.items():
         if body.get(name) is not None and body[name] not in nothing:
             what = f"{name!r} isn't supported: a graph decides this itself."
-            raise Problem("bad-request", what, more={"param": name, "code": "unsupported_parameter"})
+            raise HttpProblem("bad-request", what, more={"param": name, "code": "unsupported_parameter"})
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ class Pieces:
     def __init__(self, live: Live, record: RunRecord, model: Model, after: int = -1) -> None:
         self.sent = ""
         """What has come so far."""
-        self.entries: Sequence[Entry] = ()
+        self.entries: Sequence[KeptEvent] = ()
         """What has happened since the last call; empty if nothing has for a while."""
         self._following = Following(live, record, after)
         self._nodes = model.streamed
@@ -214,7 +216,7 @@ class Pieces:
             return ""
         who = (event.path, event.attempt)
         if self._maker not in (None, who) and isinstance(event, NodeStarted | LMDelta | FieldDelta):
-            raise Problem("run-failed", "The answer had begun and could not be finished: another attempt began.")
+            raise HttpProblem("run-failed", "The answer had begun and could not be finished: another attempt began.")
         text = ""
         if isinstance(event, LMDelta) and isinstance(event.delta, TextDelta):
             text = event.delta.text
@@ -237,18 +239,18 @@ def answer_of(live: Live, record: RunRecord, caller: Caller, model: Model) -> st
     """
     try:
         return model.text(output_of(live, record, caller))
-    except Problem as problem:
+    except HttpProblem as problem:
         raise _in_openais_words(problem, record) from None
 
 
-def _in_openais_words(problem: Problem, record: RunRecord) -> Problem:
+def _in_openais_words(problem: HttpProblem, record: RunRecord) -> HttpProblem:
     error = None if record.error is None else model_error(record.error)
     if isinstance(error, LMRateLimited):
         wait_s = error.retry_after_s or RETRY_S
-        return Problem("rate-limited", "The language model is rate limited.", run=record.id, retry_after_s=wait_s)
+        return HttpProblem("rate-limited", "The language model is rate limited.", run=record.id, retry_after_s=wait_s)
     if isinstance(error, LMRefused | LMBadRequest):
         more = {"code": "model_rejected"}
-        return Problem("bad-request", "The language model rejected the request.", run=record.id, more=more)
+        return HttpProblem("bad-request", "The language model rejected the request.", run=record.id, more=more)
     return problem
 
 
@@ -268,12 +270,12 @@ _CODES: Final[Mapping[str, str]] = {
 }
 
 
-def status_of(problem: Problem) -> int:
+def status_of(problem: HttpProblem) -> int:
     """The status with which OpenAI's clients expect it."""
     return 400 if problem.status == 422 else problem.status
 
 
-def error_told(problem: Problem) -> dict[str, Any]:
+def error_told(problem: HttpProblem) -> dict[str, Any]:
     """A problem in OpenAI's form."""
     kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
     code = problem.more.get("code", _CODES.get(problem.kind, problem.kind.replace("-", "_")))

@@ -19,13 +19,13 @@ from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.forms import form_of
-from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options, text_in
+from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, reject_options, text_in
 from runtime.serve.live import Live, Order
-from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.problem_documents import HttpProblem, invalid_input
 from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
-from runtime.serve.sse import HEADERS, QUIET, Writer
+from runtime.serve.sse import HEADERS, QUIET, ResponseWriter
 from runtime.serve.web import Request
 from runtime.traces.event_json import dumps
 from runtime.traces.kept_run import RunRecord
@@ -46,7 +46,7 @@ PREFIX: Final = "resp_"
 """What ids of responses begin with; then come the run, and after a dot where in it a later response begins."""
 
 
-async def respond(live: Live, caller: Caller, request: Request, models: Models) -> Answer:
+async def respond(live: Live, caller: Caller, request: Request, models: ServedModels) -> Answer:
     """Start a run for a conversation, or answer what one asks; tell what it answers, or asks.
 
     Raises:
@@ -87,12 +87,12 @@ async def _waiting(live: Live, caller: Caller, previous: object, model: Model) -
     run_id = previous.removeprefix(PREFIX).partition(".")[0] if isinstance(previous, str) else ""
     try:
         record = await live.find(run_id, caller, operating=True)
-    except Problem as problem:
+    except HttpProblem as problem:
         more = {"param": "previous_response_id", "code": "previous_response_not_found"}
-        raise Problem("bad-request", "previous_response_id: there is no response of this id.", more=more) from problem
+        raise HttpProblem("bad-request", "previous_response_id: there is no response of this id.", more=more) from problem
     if record.graph != model.graph.name:
         more = {"param": "model", "code": "unsupported_model"}
-        raise Problem("bad-request", f"model: the previous response is of {record.graph!r}.", more=more)
+        raise HttpProblem("bad-request", f"model: the previous response is of {record.graph!r}.", more=more)
     return record
 
 
@@ -101,7 +101,7 @@ async def _answer(live: Live, caller: Caller, record: RunRecord, messages: Seque
     texts = [text_in(each.get("content"), "input") for each in messages if each["role"] == "user"]
     if not questions or not texts:
         what = "previous_response_id: that response asks nothing." if not questions else "input: expected the user's answer."
-        raise Problem("bad-request", what, more={"param": "previous_response_id", "code": "unsupported_parameter"})
+        raise HttpProblem("bad-request", what, more={"param": "previous_response_id", "code": "unsupported_parameter"})
     try:
         value = form_of(questions[0].schema).read_text(texts[-1])
     except MessageInvalid as error:
@@ -152,7 +152,7 @@ class Response:
         """What a person is asked, after what has been said `before`."""
         return ("\n\n" if before else "") + question_words(self.live, question, self.record, self.caller)
 
-    def failed(self, problem: Problem) -> dict[str, Any]:
+    def failed(self, problem: HttpProblem) -> dict[str, Any]:
         """When there is no answer."""
         told = error_told(problem)
         return {**self._told("failed", []), "error": {"code": told["code"], "message": told["message"]}}
@@ -222,14 +222,14 @@ class _Stream:
             with live.usage.stream(response.caller.name):
                 headers = [*HEADERS, (b"x-run-id", record.id.encode())]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                is_whole = await self._write(Writer(send, live.limits.stall_s))
+                is_whole = await self._write(ResponseWriter(send, live.limits.stall_s))
                 if is_whole:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if not is_whole:
                 cancel(live, record)
 
-    async def _write(self, writer: Writer) -> bool:
+    async def _write(self, writer: ResponseWriter) -> bool:
         """Write all of it; False if the client takes nothing any more."""
         response = self._response
         pieces = Pieces(response.live, response.record, response.model, response.after)
@@ -254,7 +254,7 @@ class _Stream:
                 text = answer_of(response.live, response.record, response.caller, response.model)
                 whole = response.whole(text)
             return await writer.write(self._closing(text, pieces.rest(text), whole))
-        except Problem as problem:
+        except HttpProblem as problem:
             return await writer.write(self._event("response.failed", response=response.failed(problem)))
 
     def _closing(self, text: str, rest: str, whole: dict[str, Any]) -> bytes:
@@ -281,11 +281,11 @@ class _Stream:
 
 def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Problem("bad-request", "Expected an object.")
+        raise HttpProblem("bad-request", "Expected an object.")
     body = cast("dict[str, Any]", value)
-    refuse_options(body, _UNSUPPORTED)
+    reject_options(body, _UNSUPPORTED)
     if not isinstance(body.get("instructions") or "", str):
-        raise Problem("bad-request", "instructions: expected text.", more={"param": "instructions"})
+        raise HttpProblem("bad-request", "instructions: expected text.", more={"param": "instructions"})
     return body
 
 
@@ -299,12 +299,12 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked: object = [{"role": "user", "content": given}] if isinstance(given, str) else given
     items = cast("list[object]", asked) if isinstance(asked, list) else []
     if not items:
-        raise Problem("bad-request", "input: expected text, or a list of messages.", more={"param": "input"})
+        raise HttpProblem("bad-request", "input: expected text, or a list of messages.", more={"param": "input"})
     instructions = body.get("instructions")
     found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     for index, each in enumerate(items):
         message = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
         if message.get("type", "message") != "message" or not isinstance(message.get("role"), str):
-            raise Problem("bad-request", f"input[{index}]: expected a message with a role.", more={"param": "input"})
+            raise HttpProblem("bad-request", f"input[{index}]: expected a message with a role.", more={"param": "input"})
         found.append({"role": message["role"], "content": text_in(message.get("content"), "input")})
     return found

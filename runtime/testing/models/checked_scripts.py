@@ -25,7 +25,7 @@ class ScriptMismatch(AssertionError):
     """A test came to its end, and a script in it was not followed. Shows what was asked beside what was scripted."""
 
 
-class Script(Protocol):
+class CheckedScript(Protocol):
     """What is compared."""
 
     def mismatch(self) -> str | None:
@@ -35,7 +35,7 @@ class Script(Protocol):
 
 @final
 @attrs.frozen
-class Asked:
+class ScriptQuestion:
     """One question that came to a script."""
 
     text: str
@@ -64,7 +64,7 @@ class Tolerances:
         return cls(unused == "ok", unforeseen == "ok")
 
 
-def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[Asked], allowed: Tolerances) -> str | None:
+def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[ScriptQuestion], allowed: Tolerances) -> str | None:
     """How what was asked of `owner` differs from its script, of which `unused` is left; None where that is allowed.
 
     `maker` is what takes the options ``unused`` and ``unforeseen``.
@@ -81,7 +81,7 @@ def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[As
     return "\n".join([head, *marked(left, asked), fix])
 
 
-def marked(unused: Sequence[str], asked: Sequence[Asked]) -> list[str]:
+def marked(unused: Sequence[str], asked: Sequence[ScriptQuestion]) -> list[str]:
     """The lines of a diff between a script and what was asked."""
     lines = [f"  {'!' if each.in_vain else '+'} {number}: {excerpt(each.text)!r}" for number, each in enumerate(asked, 1)]
     return [*(f"  - {line}" for line in unused), *(lines or ["  + nothing"])]
@@ -92,19 +92,19 @@ def excerpt(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
-_made: ContextVar[list[Script] | None] = ContextVar("made", default=None)
+_made: ContextVar[list[CheckedScript] | None] = ContextVar("made", default=None)
 
 
-def enroll(script: Script) -> None:
+def enroll(script: CheckedScript) -> None:
     """Let `script` be compared at the end of the present test; of none when there is none."""
     made = _made.get()
     if made is not None:
         made.append(script)
 
 
-def begin() -> list[Script]:
+def begin() -> list[CheckedScript]:
     """From here on scripts are collected in the list that is returned, until :func:`end`."""
-    made: list[Script] = []
+    made: list[CheckedScript] = []
     _made.set(made)
     return made
 
@@ -114,7 +114,7 @@ def end() -> None:
     _made.set(None)
 
 
-def compare(made: list[Script]) -> None:
+def compare(made: list[CheckedScript]) -> None:
     """Compare each script once.
 
     Raises:
@@ -130,7 +130,7 @@ def compare(made: list[Script]) -> None:
 @contextmanager
 def followed_scripts() -> Generator[None]:
     """Compare the scripts that are made in the block when it comes to its end; not when it fails, which says enough."""
-    made: list[Script] = []
+    made: list[CheckedScript] = []
     token = _made.set(made)
     try:
         yield

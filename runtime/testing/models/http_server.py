@@ -26,7 +26,7 @@ CLIENT_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 @final
 @attrs.frozen
-class HttpRequest:
+class ReceivedRequest:
     """One request, read to its end."""
 
     method: str
@@ -37,7 +37,7 @@ class HttpRequest:
     body: bytes
 
 
-class RefusedRequest(Exception):
+class RejectedRequest(Exception):
     """The bytes that came cannot be served; `status` is the status to answer with. The connection must be closed after that."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -58,7 +58,7 @@ class HttpConnection:
         self.on_last_bytes: Callable[[], None] | None = None
         """Called once per response, see :meth:`finish`; forgotten with the next request."""
 
-    async def next_request(self) -> HttpRequest | None:
+    async def next_request(self) -> ReceivedRequest | None:
         """The next request, or None when the client has closed the connection between two.
 
         Raises:
@@ -71,10 +71,10 @@ class HttpConnection:
             event = await self._next_event()
             if isinstance(event, h11.Request):
                 head = event
-                _refuse_if_too_large(_declared_bytes(event))
+                _reject_if_too_large(_declared_bytes(event))
             elif isinstance(event, h11.Data):
                 body += event.data
-                _refuse_if_too_large(len(body))
+                _reject_if_too_large(len(body))
             elif isinstance(event, h11.EndOfMessage) and head is not None:
                 self._last_byte_sent, self.on_last_bytes = False, None
                 self._without_body = head.method == b"HEAD"
@@ -164,7 +164,7 @@ class HttpConnection:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                raise RefusedRequest(error.error_status_hint, f"This is not HTTP/1.1: {error}.") from error
+                raise RejectedRequest(error.error_status_hint, f"This is not HTTP/1.1: {error}.") from error
             if event is h11.NEED_DATA:
                 if self._h11.they_are_waiting_for_100_continue:
                     self._put(h11.InformationalResponse(status_code=100, headers=[]))
@@ -186,16 +186,16 @@ class HttpConnection:
         await self._stream.send_all(data)
 
 
-def _request(head: h11.Request, body: bytes) -> HttpRequest:
+def _request(head: h11.Request, body: bytes) -> ReceivedRequest:
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
     path = head.target.decode("latin-1").partition("?")[0]
-    return HttpRequest(head.method.decode("ascii"), path, headers, body)
+    return ReceivedRequest(head.method.decode("ascii"), path, headers, body)
 
 
 def _declared_bytes(head: h11.Request) -> int:
     return next((int(value) for name, value in head.headers if name == b"content-length"), 0)
 
 
-def _refuse_if_too_large(size_bytes: int) -> None:
+def _reject_if_too_large(size_bytes: int) -> None:
     if size_bytes > MAX_BODY_BYTES:
-        raise RefusedRequest(413, f"The request's body has more than {MAX_BODY_BYTES} bytes.")
+        raise RejectedRequest(413, f"The request's body has more than {MAX_BODY_BYTES} bytes.")

@@ -25,7 +25,7 @@ import attrs
 import trio
 
 from actors.errors import DeclarationError, UsageError
-from runtime.testing.models.http_server import HttpRequest
+from runtime.testing.models.http_server import ReceivedRequest
 from runtime.testing.models.provider import LoopbackProvider, open_loopback
 from runtime.testing.models.provider_script import ScriptLike, script_from_json, script_to_json
 from runtime.testing.models.recording import RequestRecord
@@ -228,7 +228,7 @@ async def _cancel_when_parent_leaves(scope: trio.CancelScope, parent: int) -> No
     scope.cancel()
 
 
-def _records(provider: LoopbackProvider, _request: HttpRequest) -> dict[str, Any]:
+def _records(provider: LoopbackProvider, _request: ReceivedRequest) -> dict[str, Any]:
     return {
         "requests": [record.to_json() for record in provider.requests],
         "in_flight": provider.in_flight,
@@ -237,7 +237,7 @@ def _records(provider: LoopbackProvider, _request: HttpRequest) -> dict[str, Any
     }
 
 
-def _configured(provider: LoopbackProvider, request: HttpRequest) -> dict[str, Any]:
+def _configured(provider: LoopbackProvider, request: ReceivedRequest) -> dict[str, Any]:
     settings = json.loads(request.body)
     if not isinstance(settings, dict):
         raise ValueError("The script must be a JSON object.")  # noqa: TRY004 - what came over the wire is a value

@@ -16,15 +16,15 @@ from typing import Any, Final, NoReturn, cast, final
 
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.words import said
 from runtime.testing.models.answers import ChatRequest, shortest_decimal
 from runtime.testing.models.checked_scripts import Tolerance, enroll
-from runtime.testing.models.http_server import CLIENT_GONE, HttpConnection, HttpRequest, RefusedRequest
+from runtime.testing.models.http_server import CLIENT_GONE, HttpConnection, ReceivedRequest, RejectedRequest
 from runtime.testing.models.planned_replies import WireReply, deliver
 from runtime.testing.models.provider_script import FollowedScript, RequestPlan, Script, ScriptLike
-from runtime.testing.models.recording import Recorder, RequestRecord
+from runtime.testing.models.recording import RequestRecord, RequestRecorder
 from runtime.testing.models.wire_forms import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 
 _JSON: Final = {"content-type": "application/json"}
@@ -37,10 +37,10 @@ class LoopbackProvider:
 
     def __init__(self, script: Script, max_concurrent: int | None) -> None:
         self._script = script
-        self._recorder = Recorder()
+        self._recorder = RequestRecorder()
         self._places = trio.CapacityLimiter(math.inf)
         self._port: int | None = None
-        self._routes: dict[str, tuple[str, Callable[[HttpRequest], object]]] = {"/v1/models": ("GET", self._models)}
+        self._routes: dict[str, tuple[str, Callable[[ReceivedRequest], object]]] = {"/v1/models": ("GET", self._models)}
         self.limit(max_concurrent)
 
     @property
@@ -81,14 +81,14 @@ class LoopbackProvider:
     def limit(self, max_concurrent: int | None) -> None:
         """Serve at most `max_concurrent` requests at the same time from now on; more wait in arrival order. None: no limit."""
         if max_concurrent is not None and max_concurrent < 1:
-            raise refuse(self, "max_concurrent", max_concurrent, "a whole number >= 1 or None")
+            raise rejected(self, "max_concurrent", max_concurrent, "a whole number >= 1 or None")
         self._places.total_tokens = math.inf if max_concurrent is None else max_concurrent
 
     def clear(self) -> None:
         """Forget all records."""
         self._recorder.clear()
 
-    def route(self, method: str, path: str, handler: Callable[[HttpRequest], object]) -> None:
+    def route(self, method: str, path: str, handler: Callable[[ReceivedRequest], object]) -> None:
         """Answer `method` at `path` with what `handler` returns, as JSON; a ``ValueError`` from it is answered with 400."""
         self._routes[path] = (method, handler)
 
@@ -121,13 +121,13 @@ class LoopbackProvider:
                     await self._serve_request(wire, request)
                     if not wire.reuse():
                         return
-            except RefusedRequest as refusal:
+            except RejectedRequest as refusal:
                 await self._send_error(wire, OPENAI, refusal.status, str(refusal))
                 await wire.linger()
             except CLIENT_GONE:
                 return
 
-    async def _serve_request(self, wire: HttpConnection, request: HttpRequest) -> None:
+    async def _serve_request(self, wire: HttpConnection, request: ReceivedRequest) -> None:
         dialect = _DIALECTS.get(request.path)
         try:
             allowed, handler = ("POST", None) if dialect else self._routes.get(request.path, ("", None))
@@ -147,7 +147,7 @@ class LoopbackProvider:
         except Exception as error:  # noqa: BLE001 - no input may end the server; the client is told what went wrong
             await self._send_error(wire, OPENAI, 500, f"The loopback provider failed: {said(error)}")
 
-    async def _serve_chat(self, wire: HttpConnection, http: HttpRequest, dialect: Dialect) -> None:
+    async def _serve_chat(self, wire: HttpConnection, http: ReceivedRequest, dialect: Dialect) -> None:
         body, request, problem = _read(http, dialect)
         model = request.model if request is not None else _named_model(body)
         stream = request is not None and request.stream
@@ -189,7 +189,7 @@ class LoopbackProvider:
         except CLIENT_GONE:
             return
 
-    def _models(self, _request: HttpRequest) -> dict[str, Any]:
+    def _models(self, _request: ReceivedRequest) -> dict[str, Any]:
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "loopback"} for name in self._script.models]
         return {"object": "list", "data": models}
 
@@ -245,7 +245,7 @@ def _raise_alone(error: BaseException) -> NoReturn:
         error.__context__ = context
 
 
-def _read(http: HttpRequest, dialect: Dialect) -> tuple[Any, ChatRequest | None, str | None]:
+def _read(http: ReceivedRequest, dialect: Dialect) -> tuple[Any, ChatRequest | None, str | None]:
     """The parsed body, the request in it, or what is wrong with it."""
     try:
         body = json.loads(http.body)

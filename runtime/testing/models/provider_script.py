@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, Self, cast, final, get_args
 
 import attrs
 
-from actors.argument_checks import is_count, is_number, refuse
+from actors.argument_checks import is_count, is_number, rejected
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from actors.words import repr_of, said
 from runtime.testing.models.answers import Answer, AnswerFunction, AnswerValue, ChatRequest, completion_of
-from runtime.testing.models.checked_scripts import Asked, Tolerance, Tolerances, difference, excerpt
+from runtime.testing.models.checked_scripts import ScriptQuestion, Tolerance, Tolerances, difference, excerpt
 
 ANY_MODEL: Final = "*"
 """The key that stands for every model without its own script."""
@@ -28,7 +28,7 @@ _IS_ANSWER: Final = "_answer"
 
 def _is_failure_kind(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in get_args(FailureKind):
-        raise refuse(owner, attribute.name, value, "one of " + ", ".join(map(repr, get_args(FailureKind))))
+        raise rejected(owner, attribute.name, value, "one of " + ", ".join(map(repr, get_args(FailureKind))))
 
 
 @final
@@ -167,7 +167,7 @@ class Script:
     _failed: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     _answered: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     _met: set[str] = attrs.field(factory=set[str], init=False)
-    asked: list[Asked] = attrs.field(factory=list[Asked], init=False)
+    asked: list[ScriptQuestion] = attrs.field(factory=list[ScriptQuestion], init=False)
     """What came, in the order of arrival."""
 
     @property
@@ -201,7 +201,7 @@ class Script:
         script = self._models.get(name)
         self._met.add(name)
         in_vain = script is None or self._is_spent(name, script)
-        self.asked.append(Asked(f"{request.model}: {request.text}", in_vain))
+        self.asked.append(ScriptQuestion(f"{request.model}: {request.text}", in_vain))
         if script is None:
             return RequestPlan(refusal=_unscripted(request.model, self.models))
         latency_s = self.latency_s if script.latency_s is None else script.latency_s

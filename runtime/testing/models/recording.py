@@ -54,7 +54,7 @@ class RequestRecord:
 
 @final
 @attrs.define(eq=False)
-class Recorder:
+class RequestRecorder:
     """Keeps the records in arrival order. Every method but the waiting ones is synchronous."""
 
     requests: list[RequestRecord] = attrs.field(factory=list[RequestRecord])

@@ -10,14 +10,14 @@ from typing import Any, Literal, Self, cast, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from actors.words import repr_of
 from runtime.lm.arguments import checked_messages
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.models.answers import Answer, AnswerValue, completion_of, prompt_text
-from runtime.testing.models.checked_scripts import Asked, Tolerance, Tolerances, difference, enroll, excerpt, marked
+from runtime.testing.models.checked_scripts import ScriptQuestion, Tolerance, Tolerances, difference, enroll, excerpt, marked
 from runtime.testing.models.wire_forms import pieces_of
 
 ScriptedValue = AnswerValue | Answer | Exception
@@ -103,7 +103,7 @@ class ScriptedLM:
         unforeseen: Tolerance = "fail",
     ) -> None:
         if isinstance(answers, str):
-            raise refuse(self, "answers", answers, "a list, a mapping or a function of answers")
+            raise rejected(self, "answers", answers, "a list, a mapping or a function of answers")
         self._allowed = Tolerances.of("ScriptedLM", unused, unforeseen)
         self._answers = answers
         self._model = model
@@ -111,7 +111,7 @@ class ScriptedLM:
         self._usage = usage
         self._interval_s = interval_s
         if tools not in ("native", "text"):
-            raise refuse(self, "tools", tools, "'native' or 'text'")
+            raise rejected(self, "tools", tools, "'native' or 'text'")
         self.supports_function_calling = tools == "native"
         """Whether a node's tools are offered in ``options["tools"]``; otherwise in the text of the prompt."""
         self._used: dict[Matcher | None, int] = {}
@@ -192,8 +192,8 @@ class ScriptedLM:
         """How what was asked differs from what was scripted; None when it does not, or where that is ``"ok"``."""
         return difference(f"ScriptedLM({self._model!r})", "ScriptedLM", self._unused(), self._asked(), self._allowed)
 
-    def _asked(self) -> list[Asked]:
-        return [Asked(call.text, isinstance(call.error, UnscriptedCall)) for call in self.calls]
+    def _asked(self) -> list[ScriptQuestion]:
+        return [ScriptQuestion(call.text, isinstance(call.error, UnscriptedCall)) for call in self.calls]
 
     def _unused(self) -> list[str]:
         answers = self._answers

@@ -49,7 +49,7 @@ _OWN_TESTS = str(Path(__file__).resolve().parents[3] / "tests")
 
 @final
 @attrs.frozen
-class Place:
+class TestLine:
     """A line of the code under test."""
 
     file: str
@@ -75,7 +75,7 @@ class Wait:
     """As it reads after "waits for"."""
     on: tuple[str, ...] = ()
     """The waiters that could end it."""
-    place: Place | None = None
+    place: TestLine | None = None
     idle: bool = False
     """Whether it only stands by: an actor without a message, the runtime's own tasks."""
 
@@ -85,7 +85,7 @@ class Wait:
 
 
 @final
-class Names:
+class TaskNames:
     """Readable names of tasks, unique and the same in every run: an actor's address, else the function, numbered."""
 
     def __init__(self) -> None:
@@ -121,11 +121,11 @@ def _special(name: str) -> str:
     return name.strip("<>").replace("'", "") if name.startswith("<fixture ") else "(trio)"
 
 
-def place_of(task: trio.lowlevel.Task) -> Place | None:
+def place_of(task: trio.lowlevel.Task) -> TestLine | None:
     """The innermost line of the code under test in which `task` waits; None when it waits outside of any."""
     for frame, line in reversed(list(task.iter_await_frames())):
         if _is_ours(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, line, frame.f_code.co_name)
+            return TestLine(frame.f_code.co_filename, line, frame.f_code.co_name)
     return None
 
 
@@ -134,7 +134,7 @@ def _is_ours(file: str) -> bool:
     return not file.startswith("<") and (file.startswith(_OWN_TESTS) or not file.startswith(_LIBRARIES))
 
 
-def waits_of(tasks: Iterable[trio.lowlevel.Task], names: Names) -> list[Wait]:
+def waits_of(tasks: Iterable[trio.lowlevel.Task], names: TaskNames) -> list[Wait]:
     """What each of `tasks` waits for."""
     return [_wait_of(task, names) for task in tasks]
 
@@ -174,7 +174,7 @@ def cycle_in(edges: Mapping[str, Sequence[str]]) -> list[str]:
     return []
 
 
-def _wait_of(task: trio.lowlevel.Task, names: Names) -> Wait:
+def _wait_of(task: trio.lowlevel.Task, names: TaskNames) -> Wait:
     frames = [frame for frame, _ in task.iter_await_frames()]
     place = place_of(task)
     waiter = names[task]
@@ -202,7 +202,7 @@ def _call_in(frames: Sequence[FrameType]) -> str:
 Description = tuple[str, Sequence[str], bool]
 
 
-def _mailbox(mailbox: Mailbox, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _mailbox(mailbox: Mailbox, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     if frame.f_code.co_name == "wait":
         return "its next message", (), True
     ref = _ref_in(frames)
@@ -212,7 +212,7 @@ def _mailbox(mailbox: Mailbox, frame: FrameType, frames: Sequence[FrameType], na
     return f"room in the mailbox of {ref.address!r} ({full.depth} of {full.capacity:g} full)", (ref.address,), False
 
 
-def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     message = type(frame.f_locals.get("message")).__name__
     if frame.f_code.co_name == "tell":  # waits in no mailbox
         return f"its turn, after its {message} to {ref.address!r}", (), False
@@ -221,16 +221,16 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
     return f"the answer of {ref.address!r} to its {message}", (ref.address,), False
 
 
-def _handle(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _handle(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     run = handle._run  # pyright: ignore[reportPrivateUsage]
     return None if run is None else _run(run.waits, frame, frames, names)
 
 
-def _launch(launch: Launch, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _launch(launch: Launch, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     return _run(launch.run.waits, frame, frames, names) if frame.f_code.co_name == "end" else None
 
 
-def _run(waits: RunWaits, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _run(waits: RunWaits, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     if frame.f_code.co_name not in _WAITS_FOR_A_RUN:
         return None  # a node that delivers what it has made
     cells = [each.label for each in waits.awaits() if isinstance(each, Cell)]
@@ -246,23 +246,25 @@ def _ref_in(frames: Sequence[FrameType]) -> LocalRef | None:
     return next((owner for owner in owners if isinstance(owner, LocalRef)), None)
 
 
-def _lock(lock: trio.Lock, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _lock(lock: trio.Lock, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     owner = lock.statistics().owner
     if owner is None:
         return f"a {type(lock).__name__} that is free", (), False
     return f"the {type(lock).__name__} that {names[owner]} holds", (names[owner],), False
 
 
-def _limiter(limiter: trio.CapacityLimiter, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _limiter(
+    limiter: trio.CapacityLimiter, frame: FrameType, frames: Sequence[FrameType], names: TaskNames
+) -> Description | None:
     holders = [names[each] for each in limiter.statistics().borrowers if isinstance(each, trio.lowlevel.Task)]
     return f"a token of a CapacityLimiter({limiter.total_tokens:g}) that {_list(holders)} hold", holders, False
 
 
-def _semaphore(semaphore: trio.Semaphore, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _semaphore(semaphore: trio.Semaphore, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     return f"a Semaphore at {semaphore.value}", (), False
 
 
-def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     for outer in reversed(frames):
         cell = outer.f_locals.get("self")
         if isinstance(cell, RunHandle | Launch):
@@ -273,17 +275,17 @@ def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], nam
     return "an Event that was not set", (), False
 
 
-def _sending(channel: Any, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _sending(channel: Any, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     full = channel.statistics()
     used, size = full.current_buffer_used, full.max_buffer_size
     return f"room in a memory channel ({used} of {size:g} full)", (), False
 
 
-def _receiving(channel: Any, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _receiving(channel: Any, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     return f"an item of a memory channel (open senders: {channel.statistics().open_send_channels})", (), False
 
 
-def _nursery(nursery: trio.Nursery, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _nursery(nursery: trio.Nursery, frame: FrameType, frames: Sequence[FrameType], names: TaskNames) -> Description | None:
     children = sorted(names[child] for child in nursery.child_tasks)
     stands_by = _is_of_the_runtime(frames)
     return f"the tasks of its nursery: {_list(children)}", children, stands_by
@@ -298,7 +300,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 _DESCRIPTIONS = cast(
-    "Sequence[tuple[type[Any], Callable[[Any, FrameType, Sequence[FrameType], Names], Description | None]]]",
+    "Sequence[tuple[type[Any], Callable[[Any, FrameType, Sequence[FrameType], TaskNames], Description | None]]]",
     (
         (Mailbox, _mailbox),
         (LocalRef, _ref),

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime, open_runtime
-from runtime.testing.schedules.deadlock import Names, report_on, waits_of
+from runtime.testing.schedules.deadlock import TaskNames, report_on, waits_of
 from runtime.testing.schedules.schedule import in_chosen_run, tasks_below, unshield, when_stuck
 from runtime.testing.schedules.simulation import Deadlock, sockets_waited_for
 from runtime.testing.schedules.virtual_time import thread_gate
@@ -30,9 +30,9 @@ class _Watch(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
-        self.verdict: Deadlock | None = None
+        self.finding: Deadlock | None = None
         self._looks = 0
-        self._names = Names()
+        self._names = TaskNames()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Something runs: it was not stuck."""
@@ -45,11 +45,11 @@ class _Watch(trio.abc.Instrument):
             time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
             return
         tasks = tasks_below(trio.lowlevel.current_root_task())
-        if self.verdict is not None:  # and it was cancelled
+        if self.finding is not None:  # and it was cancelled
             unshield(tasks)
             return
         report = report_on(waits_of(tasks, self._names))
-        self.verdict = Deadlock(f"nothing can run and no deadline is pending, at {trio.current_time():g} s:\n{report}")
+        self.finding = Deadlock(f"nothing can run and no deadline is pending, at {trio.current_time():g} s:\n{report}")
         self.scope.cancel()
 
 
@@ -76,8 +76,8 @@ def fails_when_stuck(clock: trio.testing.MockClock) -> Generator[None]:
             yield
     finally:
         trio.lowlevel.remove_instrument(watch)
-    if watch.verdict is not None:
-        raise watch.verdict
+    if watch.finding is not None:
+        raise watch.finding
 
 
 def run_watched(

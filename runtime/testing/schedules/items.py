@@ -94,8 +94,8 @@ def runner_of(item: pytest.Item, ordinary: Callable[..., Any]) -> Callable[..., 
         if simulation is not None:
             try:
                 return simulation.run(function, clock=clock, instruments=instruments)
-            except (Deadlock, Livelock) as verdict:
-                raise verdict from None  # pytest-trio's errors about fixtures that were cancelled for it would hide it
+            except (Deadlock, Livelock) as finding:
+                raise finding from None  # pytest-trio's errors about fixtures that were cancelled for it would hide it
             except BaseExceptionGroup as group:
                 raise_if_interrupted(group)
                 raise

@@ -239,7 +239,7 @@ def run_chosen(
     check_trio()
     clock = clock if clock is not None else trio.testing.MockClock(autojump_threshold=0)
     takeover = _Takeover(controller, clock, begun)
-    refuse_nesting()
+    reject_nesting()
     with _ALONE, chance_of(seed), _ordered_statuses():
         try:
             return trio.run(async_fn, clock=clock, instruments=[takeover, *instruments])
@@ -255,7 +255,7 @@ def in_chosen_run() -> bool:
     return runner is not None and isinstance(runner.runq, _ChosenQueue)
 
 
-def refuse_nesting() -> None:
+def reject_nesting() -> None:
     """Raise ``UsageError`` in a run of :func:`run_chosen`: it has replaced names that all of the process sees."""
     if in_chosen_run():
         raise UsageError(

@@ -14,11 +14,11 @@ from typing import Any, final
 
 import attrs
 
-from actors.argument_checks import is_count, is_number, refuse
+from actors.argument_checks import is_count, is_number, rejected
 from actors.errors import UsageError
 from actors.groups import leaves_of
 from runtime.testing.schedules.failure import FoundFailure, Schedule
-from runtime.testing.schedules.schedule import refuse_nesting
+from runtime.testing.schedules.schedule import reject_nesting
 from runtime.testing.schedules.shrink import shrink
 from runtime.testing.schedules.simulation import MAX_STEPS, Simulation
 from runtime.testing.schedules.strategies import InTurn, Replay, StrategyMaker, strategy_named
@@ -66,7 +66,7 @@ def _is_strategy(owner: object, attribute: attrs.Attribute[Any], value: str | St
 
 def _is_thread_rule(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in ("hold", "forbid"):
-        raise refuse(owner, attribute.name, value, "'hold' or 'forbid'")
+        raise rejected(owner, attribute.name, value, "'hold' or 'forbid'")
 
 
 @final
@@ -128,7 +128,7 @@ def raise_if_interrupted(error: BaseException) -> None:
 
 def first_failure(attempt: Attempt, plan: Exploration, *, name: str) -> FoundFailure | None:
     """Try one schedule after the other; the first failure, simplified, or None."""
-    refuse_nesting()
+    reject_nesting()
     maker, expected, places = strategy_named(plan.strategy), _USUAL_STEPS, 0
     for index in range(plan.runs):
         seed = plan.seed + index
@@ -159,7 +159,7 @@ def _not_explored(name: str, stacks: str) -> str:
 
 def repeated(attempt: Attempt, schedule: Schedule, plan: Exploration, *, name: str) -> FoundFailure | None:
     """Try a recorded schedule once; its failure, or None when it passes."""
-    refuse_nesting()
+    reject_nesting()
     sim = _simulation(plan, Replay(schedule.choices), schedule.seed, explain=True)
     error = attempt(sim)
     if error is None and sim.divergence is not None:

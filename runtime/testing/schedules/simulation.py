@@ -29,7 +29,7 @@ from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLett
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.testing.schedules.crash_points import Crashing
-from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
+from runtime.testing.schedules.deadlock import TaskNames, TestLine, place_of, report_on, waits_of
 from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
 from runtime.testing.schedules.taps import Handler, tap
@@ -67,8 +67,8 @@ class Step:
     number: int
     at_s: float
     task: str
-    before: Place | None
-    after: Place | None
+    before: TestLine | None
+    after: TestLine | None
     choice: int
     """0: it was its turn; n: it overtook n others."""
     ended: bool = False
@@ -112,18 +112,18 @@ class Simulation:
         self._threads = threads
         self._explain = explain
         self._hold = ThreadHold()
-        self._names = Names()
+        self._names = TaskNames()
         self._recent: list[str] = []
         self._looks = self._stuck = 0
-        self._verdict: BaseException | None = None
-        self._before: Place | None = None
+        self._finding: BaseException | None = None
+        self._before: TestLine | None = None
         self._chosen = 0
         self._handled: list[str] = []
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
         self._replayed = strategy if isinstance(strategy, Replay) else None
         self._services: set[Any] = set()
-        self._in_hand: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
+        self._current: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
         self._crashing = Crashing(strategy, seed, crashes, crash_points)
         self.divergence: str | None = None
         """Where a replayed schedule no longer fits the program; None while it does."""
@@ -236,15 +236,15 @@ class Simulation:
             case _:
                 pass
 
-    def _look_in_hand(self, task: trio.lowlevel.Task) -> None:
+    def _look_at_current(self, task: trio.lowlevel.Task) -> None:
         """What the actor whose task this is has begun to handle, where no tap says so."""
         frame = task.coro.cr_frame
         cell = frame.f_locals.get("self") if frame is not None else None
         if isinstance(cell, ActorCell):
             envelope = cell.hand.envelope
-            if envelope is not None and self._in_hand.get(task) is not envelope and not self._handled:
+            if envelope is not None and self._current.get(task) is not envelope and not self._handled:
                 self._handled.append(_kind_of(envelope.message))
-            self._in_hand[task] = envelope
+            self._current[task] = envelope
 
     def _record(self, event: Event) -> None:
         where = f" {event.address}" if isinstance(event, ActorEvent) else ""
@@ -281,13 +281,13 @@ class Simulation:
             try:
                 result = run_chosen(self, main, self._begin, seed=self.seed, clock=clock, instruments=instruments)
             except BaseException as error:
-                if self._verdict is not None and error is not self._verdict:
-                    raise self._verdict from error
+                if self._finding is not None and error is not self._finding:
+                    raise self._finding from error
                 raise
             finally:
                 self._end()
-        if self._verdict is not None:
-            raise self._verdict
+        if self._finding is not None:
+            raise self._finding
         return result
 
     def _end(self) -> None:
@@ -359,9 +359,9 @@ class Simulation:
 
     def after_step(self, task: trio.lowlevel.Task) -> None:
         """See ``Controller``."""
-        if self._explain and self._verdict is None:
+        if self._explain and self._finding is None:
             ended = task.coro.cr_frame is None
-            self._look_in_hand(task)
+            self._look_at_current(task)
             after = None if ended else place_of(task)
             if self._before is not None or after is not None or self._handled or self._chosen:
                 handled, name = tuple(self._handled), self._names[task]
@@ -374,7 +374,7 @@ class Simulation:
         if left_s < math.inf and self.loop.jumps:
             if left_s > 0:
                 self.loop.jump(left_s)
-        elif self.unsettled is not None and self._hold.is_busy and self._verdict is None and self._looks < THREAD_LOOKS:
+        elif self.unsettled is not None and self._hold.is_busy and self._finding is None and self._looks < THREAD_LOOKS:
             self._looks += 1
             self._hold.wait(0.05)
         elif sockets_waited_for() and self._looks < IO_LOOKS:
@@ -396,7 +396,7 @@ class Simulation:
         self._fail(Deadlock(f"{title}\n{self._report()}{stands}"))
 
     def _give_up_on_livelock(self) -> None:
-        if self._verdict is not None:
+        if self._finding is not None:
             if self.step > 2 * self._max_steps:
                 self.loop.unshield()
             return
@@ -407,9 +407,9 @@ class Simulation:
     def _report(self) -> str:
         return report_on(waits_of(self.loop.tasks(), self._names))
 
-    def _fail(self, verdict: BaseException) -> None:
-        if self._verdict is None:
-            self._verdict = verdict
+    def _fail(self, finding: BaseException) -> None:
+        if self._finding is None:
+            self._finding = finding
             self._scope.cancel()
         else:
             self.loop.unshield()

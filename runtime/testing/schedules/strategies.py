@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Protocol, final
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import DeclarationError
 
 
@@ -80,7 +80,7 @@ class PCT:
 
     def __init__(self, seed: int, steps: int, depth: int = 3) -> None:
         if depth < 1:
-            raise refuse(self, "depth", depth, "a whole number >= 1")
+            raise rejected(self, "depth", depth, "a whole number >= 1")
         self._rng = random.Random(f"pct {depth} {seed}")
         self.name = f"PCT, depth {depth}"
         self._waiting: dict[Hashable, float] = {}

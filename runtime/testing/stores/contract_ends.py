@@ -17,7 +17,7 @@ from runtime.journal.store import (
     RunQuery,
     StoredStatus,
 )
-from runtime.journal.told_events import EventLog, ToldEvent
+from runtime.journal.told_events import EventKeeper, ToldEvent
 from runtime.testing.stores.samples import (
     MakeStore,
     create,
@@ -142,7 +142,7 @@ class EndContract:
         """Of a store that keeps it: once under each number, for runs that are stored, until they are forgotten."""
         rows = [ToldEvent(n, "node.finished", b'{"seq":%d}' % n, b"{}" if n % 2 else None) for n in range(1_200)]
         async with opened(make_store) as store:
-            if not isinstance(store, EventLog):
+            if not isinstance(store, EventKeeper):
                 return
             assert not await store.tell("r", rows[:1])
             await create(store)
@@ -153,7 +153,7 @@ class EndContract:
             assert await store.told("r", 3) == []
             assert await store.tell("r", rows[4:])
         async with opened(make_store) as store:
-            assert isinstance(store, EventLog)
+            assert isinstance(store, EventKeeper)
             found: list[ToldEvent] = []
             while page := await store.told("r", found[-1].seq if found else -1):
                 found += page

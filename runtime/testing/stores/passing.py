@@ -25,7 +25,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
-from runtime.journal.told_events import EventLog, ToldEvent
+from runtime.journal.told_events import EventKeeper, ToldEvent
 
 
 class PassingStore:
@@ -74,17 +74,17 @@ class PassingStore:
         return self._store.read(run, after)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         return await self._log.tell(run, rows)
 
     async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         return await self._log.told(run, after)
 
     @property
-    def _log(self) -> EventLog:
+    def _log(self) -> EventKeeper:
         store: Any = self._store
-        log: EventLog = store
+        log: EventKeeper = store
         return log
 
     async def owe(self, name: str, seconds: float) -> float:

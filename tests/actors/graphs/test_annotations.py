@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Optional, Union
 import attrs
 import pytest
 
-from actors.graphs.annotations import Many, Names, Shape, Unreadable, is_message_type, read, shown
+from actors.graphs.annotations import Many, NameLookup, Shape, Unreadable, is_message_type, read, shown
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Gather
 
@@ -27,7 +27,7 @@ class Plain:
     pass
 
 
-HERE = Names(globals())
+HERE = NameLookup(globals())
 
 
 @pytest.mark.parametrize(

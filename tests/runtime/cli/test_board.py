@@ -11,6 +11,7 @@ from runtime.cli.board import MOST_SAID, Board, last_words
 from runtime.core.events import EventsMissed
 from runtime.graphs.run_events import (
     LMCalled,
+    LMCallStarted,
     LMDelta,
     NodeCancelled,
     NodeFellBack,
@@ -25,6 +26,7 @@ from runtime.graphs.run_events import (
     RunFinished,
     SignalTaken,
     ToolCalled,
+    ToolCallStarted,
 )
 from runtime.graphs.run_record import RunStatus
 
@@ -123,12 +125,30 @@ def test_calls_of_tools_and_reports_are_told() -> None:
 
     assert board.note(at(NodeReported, text="page\x1b[2J 3", done=3, of=12)) == "work reports: page 3 (3 of 12)"
     assert board.rows["work"].report == "page 3 (3 of 12)"
+    for number in range(2):
+        assert board.note(at(ToolCallStarted, path=f"g/work/0/tool/{number}", tool="search")) is None
+    assert board.rows["work"].doing() == "calls search ×2, page 3 (3 of 12)"
     assert board.note(at(ToolCalled, path="g/work/0/tool/0", tool="search", duration_s=0.25)) == (
         "work called the tool search in 0.250 s"
     )
     failed = at(ToolCalled, path="g/work/0/tool/1", tool="search", duration_s=1.0, error=LookupError("no shelf"))
     assert board.note(failed) == "work called the tool search in 1.000 s, which failed: LookupError: no shelf"
     assert (states(board), board.rows["work"].report) == ("running", "")
+    assert board.rows["work"].doing() == ""
+
+
+def test_a_node_shows_which_model_it_waits_for_until_the_answer_has_come_or_it_has_ended() -> None:
+    board = Board("g", ["work"])
+    board.note(at(NodeStarted))
+
+    board.note(at(LMCallStarted, call=1, model="a\x1b[2J/b", operation="chat", again=None))
+    assert board.rows["work"].doing() == "asks a/b"
+    board.note(called(call=1))
+    assert board.rows["work"].doing() == ""
+    board.note(at(LMCallStarted, call=2, model="a/b", operation="chat", again=None))
+    board.note(at(ToolCallStarted, path="g/work/0/tool/0", tool="search"))
+    board.note(at(NodeFinished, output=None))
+    assert board.rows["work"].doing() == ""
 
 
 def test_what_people_are_asked_and_say_is_told() -> None:

@@ -13,7 +13,7 @@ import trio
 from runtime.app import open_runtime
 from runtime.cli import demo_report, demo_trio, study
 from runtime.cli.demo import INTENT
-from runtime.cli.demo_dspy import Comparison
+from runtime.cli.demo_dspy import PlainDSPy
 from runtime.cli.main import main
 from runtime.cli.terminal import Style
 from runtime.cli.timeline import Span, Timeline, join
@@ -99,7 +99,7 @@ def test_an_error_in_a_thread_is_raised_where_the_threads_were_started() -> None
     script = ModelScript("unused", failures=[Failure.status(500, message="The model is overloaded.")] * 9)
 
     with loopback_process({"*": script}) as handle:
-        comparison = Comparison(handle.api_base, INTENT)
+        comparison = PlainDSPy(handle.api_base, INTENT)
         with pytest.raises(Exception, match=r"The model is overloaded\."):
             comparison.threads()
         comparison.close()

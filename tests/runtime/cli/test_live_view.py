@@ -10,7 +10,7 @@ import trio
 
 from actors import TextDelta
 from runtime.cli.board import Board
-from runtime.cli.live_view import Watch
+from runtime.cli.live_view import LiveView
 from runtime.cli.terminal import Style
 from runtime.graphs.run_events import LMDelta, NodeGaveUp, NodeStarted
 from tests.runtime.cli.test_board import at, called
@@ -30,7 +30,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn(board: Board, terminal: Terminal, style: Style) -> list[str]:
     """The lines of the last picture of the board."""
-    view = Watch(board, terminal, style)
+    view = LiveView(board, terminal, style)
     with view.showing():
         view.update("")
         before = terminal.text()
@@ -59,7 +59,7 @@ async def test_no_control_sequence_of_others_reaches_the_terminal(virtual_clock)
     board.note(at(NodeGaveUp, node="[red]work[/red]", error=OSError(HOSTILE)))
     board.note(at(LMDelta, node=f"node{HOSTILE}", delta=TextDelta(HOSTILE)))
 
-    view = Watch(board, terminal, Style(colour=True, unicode=True, live=True))
+    view = LiveView(board, terminal, Style(colour=True, unicode=True, live=True))
     with view.showing():
         view.update("")
         sys.stdout.write(f"printed {HOSTILE}\n")
@@ -115,7 +115,7 @@ async def test_without_colour_there_is_none(virtual_clock):
 
 async def test_the_terminal_is_left_as_it_was_when_the_run_is_cancelled(virtual_clock):
     terminal, streams = Terminal(), (sys.stdout, sys.stderr)
-    view = Watch(Board("g", ["work"]), terminal, Style(unicode=True, live=True))
+    view = LiveView(Board("g", ["work"]), terminal, Style(unicode=True, live=True))
 
     with trio.move_on_after(1), view.showing():
         view.update("")

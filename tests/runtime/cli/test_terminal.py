@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from runtime.cli.terminal import Progress, Style, one_line, plain, printable
+from runtime.cli.terminal import ProgressLine, Style, one_line, plain, printable
 
 
 class Terminal(io.TextIOWrapper):
@@ -76,7 +76,7 @@ def test_what_the_encoding_lacks_is_written_as_an_escape() -> None:
 
 def test_progress_is_one_line_on_a_terminal() -> None:
     terminal = Terminal()
-    progress = Progress(terminal, Style(live=True, columns=20))
+    progress = ProgressLine(terminal, Style(live=True, columns=20))
 
     progress.step("begin")
     progress.update("more than twenty characters\x1b[2J")
@@ -88,7 +88,7 @@ def test_progress_is_one_line_on_a_terminal() -> None:
 
 def test_progress_is_a_line_per_step_elsewhere() -> None:
     stream = io.StringIO()
-    progress = Progress(stream, Style())
+    progress = ProgressLine(stream, Style())
 
     progress.step("first\nstep")
     progress.update("unseen")
@@ -100,6 +100,6 @@ def test_progress_is_a_line_per_step_elsewhere() -> None:
 def test_progress_can_be_quiet() -> None:
     stream = io.StringIO()
 
-    Progress(stream, Style(live=True), quiet=True).step("unseen")
+    ProgressLine(stream, Style(live=True), quiet=True).step("unseen")
 
     assert stream.getvalue() == ""

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from runtime.embed import asyncio_faces, portal_faces
-from runtime.embed.generate_faces import HOSTS, NATIVE, ROOT, STREAMS, Host, faced, has_face, render
+from runtime.embed.generate_faces import HOSTS, NATIVE, ROOT, STREAMS, FaceKind, faced, has_face, render
 
 MODULES = {"Asyncio": asyncio_faces, "Portal": portal_faces}
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.prefix)
-def test_the_faces_are_what_the_generator_makes(host: Host) -> None:
+def test_the_faces_are_what_the_generator_makes(host: FaceKind) -> None:
     """Run ``make faces`` after a change of a native signature."""
     written = (ROOT / host.file).read_text(encoding="utf-8")
 
@@ -53,7 +53,7 @@ CASES = [(host, native, name) for host in HOSTS for native in NATIVE for name in
 @pytest.mark.parametrize(
     ("host", "native", "name"), CASES, ids=lambda value: getattr(value, "prefix", getattr(value, "__name__", value))
 )
-def test_a_member_has_the_native_signature_and_a_timeout_where_it_may_wait(host: Host, native: type, name: str) -> None:
+def test_a_member_has_the_native_signature_and_a_timeout_where_it_may_wait(host: FaceKind, native: type, name: str) -> None:
     ours: Any = vars(getattr(MODULES[host.prefix], host.prefix + native.__name__))[name]
     theirs: Any = vars(native)[name]
 
@@ -70,7 +70,7 @@ def test_a_member_has_the_native_signature_and_a_timeout_where_it_may_wait(host:
     ]
 
 
-def shape(host: Host, parameter: inspect.Parameter) -> tuple[str, object, object, str]:
+def shape(host: FaceKind, parameter: inspect.Parameter) -> tuple[str, object, object, str]:
     return (
         parameter.name,
         parameter.kind,

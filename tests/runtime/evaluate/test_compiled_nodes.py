@@ -119,7 +119,7 @@ async def test_a_node_of_several_messages_is_evaluated_alone(tmp_path: Path, vir
     graph: Graph[Question, Label] = Graph("joining", input=Question, output=Label)
 
     @graph.node
-    async def refuse(question: Question) -> Refusal:
+    async def rejected(question: Question) -> Refusal:
         raise AssertionError("only the predict node is run")
 
     @graph.predict

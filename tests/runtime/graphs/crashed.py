@@ -25,7 +25,7 @@ from actors.graphs.annotations import Many
 from actors.graphs.node import NodeSpec
 from actors.graphs.tools import ToolForm
 from actors.groups import leaves_of
-from runtime import open_runtime
+from runtime import Runtime, open_runtime
 from runtime.graphs.engine import Engine
 from runtime.graphs.recorded_errors import RecordedError
 from runtime.journal.memory import MemoryStore
@@ -40,6 +40,8 @@ PAIRS: Final = "EVERY_RUN_CRASHED_TWICE"
 """The environment variable that wants pairs of crashes as well, at a sample of the records."""
 WAIT_S: Final = 3_000.0
 """Virtual seconds after which a run that has not ended waits for something that its test does."""
+LOOK_S: Final = 100.0
+"""How often it is looked, in virtual seconds, whether a run waits for people alone: longer than a run stays in memory then."""
 MOST_STEPS: Final = 60_000
 """Steps of tasks after which a run does not end by itself."""
 MOST_GRAPHS: Final = 6
@@ -88,15 +90,37 @@ class Captured:
         async with open_runtime(store=store, seed=1, lm=self.lm, lms=self.lms, graphs=[self.graph]) as runtime:
             handle = await runtime.start(self.graph, self.message, run_id="it", max_steps=self.max_steps)
             with trio.move_on_after(WAIT_S) as limit, _ending_after(MOST_STEPS, limit):
-                try:
-                    return "made", await handle.result()
-                except RunFailed as failure:
-                    return "failed", sorted(_words_of(leaf) for leaf in leaves_of(failure))
-                except UnderstudyError as error:
-                    return "ended", type(error).__name__
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_until_only_people_are_missing, runtime, limit)
+                    ended = await _ended(handle)
+                    nursery.cancel_scope.cancel()
+                return ended
             if limit.deadline == -math.inf:
                 return "endless", ""
             return "waits", sorted(question.id for question in await runtime.questions("it"))
+
+
+async def _ended(handle: Any) -> tuple[str, Any]:
+    """How the run ends, once it does."""
+    try:
+        return "made", await handle.result()
+    except RunFailed as failure:
+        return "failed", sorted(_words_of(leaf) for leaf in leaves_of(failure))
+    except UnderstudyError as error:
+        return "ended", type(error).__name__
+
+
+async def _until_only_people_are_missing(runtime: Runtime, limit: trio.CancelScope) -> None:
+    """Cancel `limit` when nothing has come but questions without an end, twice in succession: waiting on would only take long."""
+    before: list[str] = []
+    while True:
+        await trio.sleep(LOOK_S)
+        questions = await runtime.questions("it")
+        now = [question.id for question in questions]
+        is_waiting = (await runtime.handle("it")).status == "waiting"
+        if now and now == before and is_waiting and all(question.due_at is None for question in questions):
+            limit.cancel()
+        before = now
 
 
 @contextlib.contextmanager

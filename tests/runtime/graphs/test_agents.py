@@ -11,7 +11,7 @@ import trio
 from actors import LM, Dep, Graph, Run
 from actors.errors import LMReplyUnreadable, RoundsExceeded, RunFailed
 from runtime import FieldDelta, NodeFinished, open_runtime
-from runtime.graphs.run_events import NodeReported, ToolCalled
+from runtime.graphs.run_events import NodeReported, ToolCalled, ToolCallStarted
 from runtime.testing import ScriptedLM, field_answer, tool_answer
 from runtime.tools import tool
 
@@ -78,6 +78,9 @@ async def test_each_call_is_a_step_with_a_path_and_an_event():
     called = [event for event in seen if isinstance(event, ToolCalled)]
     assert sorted(event.path for event in called) == ["agents/answer/0/tool/0", "agents/answer/0/tool/1"]
     assert {(event.node, event.tool, event.error) for event in called} == {("answer", "search", None)}
+    of_tools = [event for event in seen if isinstance(event, ToolCallStarted | ToolCalled)]
+    for path in ("agents/answer/0/tool/0", "agents/answer/0/tool/1"):
+        assert [type(event) for event in of_tools if event.path == path] == [ToolCallStarted, ToolCalled]
 
 
 async def test_steps_of_calls_stand_in_the_trace_in_the_models_order():

@@ -11,7 +11,7 @@ import trio
 from actors import LM, Graph, LMBudgetExhausted, Run, RunFailed, StepsExceeded, Usage
 from runtime import RunResumed, open_runtime
 from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.terms import Limits, Terms, read_terms
+from runtime.graphs.terms import BudgetTerms, Terms, read_terms
 from runtime.journal.memory import MemoryStore
 from runtime.lm.limits.budget import Budget, budgets_with
 from runtime.testing import ScriptedLM
@@ -242,7 +242,7 @@ def test_labels_stand_on_lines_that_give_them_back():
 
 
 def test_terms_are_read_as_they_were_written():
-    terms = Terms(1_234_567, STRANGE, (Limits("key", 100, math.inf),))
+    terms = Terms(1_234_567, STRANGE, (BudgetTerms("key", 100, math.inf),))
 
     assert read_terms(terms.written()) == terms
     assert read_terms(Terms().written()) == Terms()

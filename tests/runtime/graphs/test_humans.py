@@ -14,7 +14,7 @@ import trio.testing
 from actors import AlreadyAnswered, Graph, NodeFailed, NodeTimedOut, Run, RunFailed, UnknownRun, UsageError
 from actors.message_errors import MessageInvalid
 from runtime import QuestionAnswered, QuestionAsked, open_runtime
-from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.run import ActiveDelivery, ActiveRun
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.testing.stores.crashes import crash_everywhere
@@ -372,7 +372,9 @@ async def test_waiting_runs_leave_memory_and_come_back_for_an_answer(autojump_cl
         assert len(runtime.runs()) == 0
         gc.collect()
         alive = [
-            each if isinstance(each, ActiveRun) else each.run for each in gc.get_objects() if isinstance(each, ActiveRun | Work)
+            each if isinstance(each, ActiveRun) else each.run
+            for each in gc.get_objects()
+            if isinstance(each, ActiveRun | ActiveDelivery)
         ]
         assert not [run.id for run in alive if run.id.startswith("evicted")]
         for question in await runtime.questions():
@@ -521,7 +523,7 @@ def test_runs_by_the_thousand_wait_and_none_of_them_is_in_memory(count):
             await trio.sleep(10)
             assert len(runtime.runs()) == 0
             gc.collect()
-            alive = [each for each in gc.get_objects() if isinstance(each, ActiveRun | Work)]
+            alive = [each for each in gc.get_objects() if isinstance(each, ActiveRun | ActiveDelivery)]
             runs = [each if isinstance(each, ActiveRun) else each.run for each in alive]
             assert not [run.id for run in runs if run.id.startswith("many")]
             questions = await runtime.questions()

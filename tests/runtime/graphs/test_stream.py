@@ -138,10 +138,10 @@ async def test_whoever_listens_to_the_runtime_before_the_run_hears_its_events_to
 
 
 async def test_no_event_is_made_when_nobody_listens(graph, virtual_clock, monkeypatch):
-    def refuse(*_: Any) -> None:
+    def rejected(*_: Any) -> None:
         raise AssertionError("somebody made an event")
 
-    monkeypatch.setattr(EventBus, "publish", refuse)
+    monkeypatch.setattr(EventBus, "publish", rejected)
     async with open_runtime() as runtime:
         assert await runtime.run(graph, Ask()) == Done()
 

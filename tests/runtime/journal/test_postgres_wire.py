@@ -17,7 +17,7 @@ from psycopg.waiting import Ready, Wait
 from actors.errors import UsageError
 from actors.store_errors import StoreUnavailable
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_wire import Address, BlockingConnection, Connection, ConnectionLost, Rejected, monotonic
+from runtime.journal.postgres_wire import Address, BlockingConnection, ConnectionLost, PostgresConnection, Rejected, monotonic
 from tests.runtime.journal.postgres_server import PASSWORD, Server
 
 
@@ -43,7 +43,7 @@ def test_any_text_comes_back_from_a_column_of_text(text: str) -> None:
 
 async def test_values_come_back_as_they_went(postgres: Server) -> None:
     now = datetime(2026, 11, 28, 18, 0, 0, 123456, tzinfo=UTC)
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
 
     answer = await connection.run(
         "select $1::text, $2::int, $3::bigint, $4::float8, $5::bytea, $6::timestamptz, $7::bool, $8::text[], $9::text",
@@ -62,7 +62,7 @@ async def test_values_come_back_as_they_went(postgres: Server) -> None:
 
 async def test_a_large_statement_and_a_large_answer_pass_while_others_run(postgres: Server) -> None:
     """Both sides write at the same time, and neither waits for the other."""
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
     ticks = 0
 
     async def tick() -> None:
@@ -84,7 +84,7 @@ async def test_a_large_statement_and_a_large_answer_pass_while_others_run(postgr
 
 async def test_a_statement_that_is_cancelled_closes_its_connection(postgres: Server) -> None:
     """Else the next statement would be given its answer."""
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
     with trio.move_on_after(0.05):
         await connection.run("select pg_sleep(10)")
 
@@ -94,7 +94,7 @@ async def test_a_statement_that_is_cancelled_closes_its_connection(postgres: Ser
 
 
 async def test_no_answer_in_time_is_a_lost_connection(postgres: Server) -> None:
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
     blocking = await trio.to_thread.run_sync(BlockingConnection.open, Address.of(postgres.dsn))
 
     with pytest.raises(ConnectionLost, match=r"no answer within 0\.05 s"):
@@ -105,7 +105,7 @@ async def test_no_answer_in_time_is_a_lost_connection(postgres: Server) -> None:
 
 async def test_a_rejected_statement_says_why_and_leaves_the_connection_open(postgres: Server) -> None:
     """Its first line only: the others may show what is stored."""
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
     await connection.run("create temporary table t(id int primary key, secret text)")
     await connection.run("insert into t values (1, 'hush')")
 
@@ -122,7 +122,7 @@ async def test_a_rejected_statement_says_why_and_leaves_the_connection_open(post
 
 async def test_a_prepared_statement_that_a_pooler_has_lost_is_sent_whole(postgres: Server) -> None:
     """A pooler in transaction mode gives each transaction another session of the server."""
-    connection = await Connection.open(Address.of(postgres.dsn))
+    connection = await PostgresConnection.open(Address.of(postgres.dsn))
     assert (await connection.run("select $1::int", 1, prepare=True)).rows == [(1,)]
     await connection.run("deallocate all")
 
@@ -131,15 +131,15 @@ async def test_a_prepared_statement_that_a_pooler_has_lost_is_sent_whole(postgre
 
 
 async def test_a_password_goes_over_tcp_and_into_no_error(postgres: Server) -> None:
-    connection = await Connection.open(Address.of(postgres.address().replace("127.0.0.1", "localhost")))
+    connection = await PostgresConnection.open(Address.of(postgres.address().replace("127.0.0.1", "localhost")))
     assert (await connection.run("select 1")).rows == [(1,)]
     connection.close()
     wrong = postgres.address().replace("%25", "x")
 
     with pytest.raises(StoreUnavailable) as refused:
-        await Connection.open(Address.of(wrong))
+        await PostgresConnection.open(Address.of(wrong))
     with pytest.raises(StoreUnavailable) as nobody_there:
-        await Connection.open(Address.of(postgres.address(port=1)))
+        await PostgresConnection.open(Address.of(postgres.address(port=1)))
     with pytest.raises(UsageError) as unreadable:
         Address.of(f"postgresql://user:{PASSWORD}@host:port/db")
 
@@ -153,7 +153,7 @@ async def test_a_password_goes_over_tcp_and_into_no_error(postgres: Server) -> N
 
 async def test_of_several_hosts_the_first_that_answers_is_taken(postgres: Server) -> None:
     address = Address.of(f"postgresql://understudy:p%40ss%2Fw%3Ard%20%25@localhost:1,localhost:{postgres.port}/postgres")
-    connection = await Connection.open(address)
+    connection = await PostgresConnection.open(address)
 
     assert (await connection.run("select 1")).rows == [(1,)]
     connection.close()

@@ -17,7 +17,7 @@ import trio
 from actors.store_errors import RunLost, StoreInUse
 from runtime.journal import lease as leases
 from runtime.journal.postgres import PostgresStore
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_wire import Address
 from runtime.journal.records import Record
 from runtime.journal.store import Created, Existing, Lease, StoredStatus
@@ -330,7 +330,7 @@ async def test_a_crash_between_the_two_halves_of_a_take_over_strands_no_run(post
     """The worker was declared dead, and its runs were not freed yet: the next one who looks frees them."""
     async with open_store(postgres.dsn, schema, "dead", 30) as (dead, _):
         await dead.create(new_run(), record(dead, 1))
-        pool = Pool(Address.of(postgres.dsn), schema)
+        pool = ConnectionPool(Address.of(postgres.dsn), schema)
         postgres.query(f"update {schema}.workers set until = now() - interval '1 s'")
         await pool.write(leases._BURY, "another")
         pool.close()

@@ -19,7 +19,7 @@ import trio
 
 from runtime.journal import SqliteStore, sqlite_writer
 from runtime.journal.records import Record, RecordKind
-from runtime.journal.sqlite_file import Names, bring_up_to_date
+from runtime.journal.sqlite_file import FileNames, bring_up_to_date
 from runtime.journal.sqlite_rows import Sealing
 from runtime.journal.sqlite_runs import create
 from runtime.testing.stores.samples import journal, new_run
@@ -128,7 +128,7 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
     for name, row in first.items():
         create(new_run(name), [row], "w", 1, Sealing(), db)
     async with trio.open_nursery() as nursery:
-        writer = sqlite_writer.Writer(db, path, Names(path), "w", "paid", Sealing(), nursery)
+        writer = sqlite_writer.SqliteWriter(db, path, FileNames(path), "w", "paid", Sealing(), nursery)
         last = dict.fromkeys("ab", 1)
         while not at_cut and len(acknowledged) < 400:
             name = chance.choice("ab")

@@ -90,11 +90,11 @@ async def test_a_proxy_that_is_not_there_does_not_show_its_password(monkeypatch:
 
 
 async def test_a_proxy_that_wants_a_password_says_so_as_an_error_of_authorisation(monkeypatch: pytest.MonkeyPatch):
-    async def refuse(stream: trio.SocketStream, _number: int) -> None:
+    async def rejected(stream: trio.SocketStream, _number: int) -> None:
         await hear(stream)
         await stream.send_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
 
-    async with talking(refuse) as url:
+    async with talking(rejected) as url:
         monkeypatch.setenv("HTTP_PROXY", url.removesuffix("/v1"))
         async with LMClient("openai/m", api_key=KEY, api_base="http://provider.example/v1") as lm:
             with pytest.raises(LMAuthFailed, match="HTTP 407"):

@@ -116,7 +116,8 @@ async def test_an_idle_actor_moves_the_instant_its_host_is_lost(autojump_clock):
         place.hold_back("host-1")
         place.kill("host-1")
         await trio.sleep(0.001)
-        assert (await ref.ask(1))[1] == 2
+        assert (await ref.ask(1))[0] == 1
+        assert runtime.inspect(ref)["host"] == "host-2"
         assert ref.statistics().failed == 0
     restarts = [event for event in events if isinstance(event, ActorCrashed) and event.address == "w"]
     assert [type(event.error) for event in restarts] == [HostLost]

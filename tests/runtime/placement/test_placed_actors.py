@@ -425,3 +425,19 @@ async def test_the_idle_timeout_is_kept_here_and_heartbeats_reach_it(autojump_cl
         with pytest.raises(ActorFailed) as failure:
             await ref.ask("hang")
         assert isinstance(failure.value.__cause__, ActorIdle)
+
+
+async def test_deadlines_travel_as_the_seconds_that_are_left(autojump_clock):
+    class Asked(Actor):
+        async def receive(self, message):
+            return str(trio.current_effective_deadline()) if message == "when?" else await trio.sleep(100)
+
+    async with open_runtime(places={"cpu": LoopbackHosts()}) as runtime:
+        ref = await runtime.spawn(Asked, name="a", place="cpu")
+        with trio.fail_after(7):
+            assert await ref.ask("when?") == "7.0"
+        for _ in range(3):
+            with trio.move_on_after(2):
+                await ref.ask("wait")
+        assert await ref.ask("when?") == "inf"
+        assert (ref.statistics().restarts, trio.current_time()) == (0, 6.0)

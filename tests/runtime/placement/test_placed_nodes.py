@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from actors import (
-    LM,
     Actor,
     DeclarationError,
     Dep,
@@ -24,9 +23,11 @@ from actors import (
     NodeTimedOut,
     NotPortable,
     PlaceUnavailable,
+    Recall,
     RemoteError,
     Run,
     RunFailed,
+    Turn,
     UsageError,
 )
 from runtime import ActorRestarting, NodeReported, open_runtime
@@ -411,7 +412,7 @@ async def test_a_place_that_is_not_there_names_every_node_its_line_and_the_fix(v
 
 
 async def test_all_that_keeps_nodes_from_their_place_is_told_together(virtual_clock):
-    async def first(ask: Ask, lm: LM) -> Part:
+    async def first(ask: Ask, turns: Annotated[list[Turn], Recall(conversation=True)]) -> Part:
         return Part()
 
     async def second(part: Part) -> Done:

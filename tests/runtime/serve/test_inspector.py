@@ -163,7 +163,7 @@ async def test_the_stream_of_changes_ends_when_the_service_stops_and_its_runs_ar
                 began = trio.current_time()
                 nursery.start_soon(look)
                 await trio.sleep(1)
-                service.refuse_runs()
+                service.reject_runs()
 
     assert reply.is_whole
 

@@ -16,7 +16,7 @@ from runtime.graphs.run_events import FieldDelta, NodeStarted
 from runtime.serve.joining import joined
 from runtime.testing import ScriptedLM
 from runtime.testing.models.answers import Answer as Scripted
-from runtime.traces.kept_run import Entry
+from runtime.traces.kept_run import KeptEvent
 from tests.runtime.serve.cast import Answer, Question, serving
 
 SSE = {"accept": "text/event-stream"}
@@ -26,8 +26,8 @@ def piece(text: str, at_s: float, *, path: str = "g/n/0", field: str = "text", a
     return FieldDelta(at_s=at_s, run_id="r", node="n", path=path, attempt=1, field=field, text=text, answer=answer)
 
 
-def entries_of(events: Sequence[Event]) -> list[Entry]:
-    return [Entry(seq, event, 100) for seq, event in enumerate(events, 7)]
+def entries_of(events: Sequence[Event]) -> list[KeptEvent]:
+    return [KeptEvent(seq, event, 100) for seq, event in enumerate(events, 7)]
 
 
 def told(events: Sequence[Event]) -> list[tuple[int, str]]:

@@ -314,7 +314,7 @@ async def test_a_session_can_be_listened_to_until_the_service_drains(virtual_clo
                 await trio.sleep(5)
                 assert (heard.status, heard.headers["content-type"]) == (200, "text/event-stream")
                 assert not heard.is_whole
-                service.refuse_runs()
+                service.reject_runs()
     assert trio.current_time() < 8
 
 

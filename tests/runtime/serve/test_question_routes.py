@@ -253,7 +253,7 @@ async def test_who_follows_a_run_that_has_left_memory_does_not_keep_the_server_f
                 nursery.start_soon(follow)
                 await trio.sleep(1)
                 assert reply.status == 200
-                service.refuse_runs()
+                service.reject_runs()
 
     assert reply.is_whole
     assert "question.asked" in reply.body.decode()

@@ -153,14 +153,14 @@ async def test_cancelling_closes_the_socket_at_once():
 
 
 async def test_an_answer_that_comes_before_the_whole_request_was_taken_counts():
-    async def refuse(stream: trio.SocketStream, _number: int) -> None:
+    async def rejected(stream: trio.SocketStream, _number: int) -> None:
         await stream.receive_some(100)
         await stream.send_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         await stream.send_eof()
         while await stream.receive_some():
             pass
 
-    async with talking(refuse) as url, open_transport() as transport:
+    async with talking(rejected) as url, open_transport() as transport:
         reply = await transport.send(HttpRequest("POST", url, body=b"x" * 1_000_000))
 
         assert reply.status == 413

@@ -4,7 +4,7 @@ import trio
 
 from actors.errors import LMBadRequest, LMUnavailable
 from runtime.lm.client import LMClient
-from runtime.lm.limits.hedge import Sent, first_of
+from runtime.lm.limits.hedge import OnSent, first_of
 from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import EXACT, HELLO, faking, said
@@ -133,7 +133,7 @@ async def test_of_two_results_at_the_same_moment_one_is_given_up(virtual_clock: 
     given_up: list[int] = []
     started = 0
 
-    async def attempt(sent: Sent) -> int:
+    async def attempt(sent: OnSent) -> int:
         nonlocal started
         started += 1
         number = started
@@ -154,7 +154,7 @@ async def test_of_two_results_at_the_same_moment_one_is_given_up(virtual_clock: 
 async def test_a_result_that_comes_as_the_caller_is_cancelled_is_given_up(virtual_clock: trio.abc.Clock):
     given_up: list[str] = []
 
-    async def attempt(sent: Sent) -> str:
+    async def attempt(sent: OnSent) -> str:
         sent()
         with trio.CancelScope(shield=True):
             await trio.sleep(1)

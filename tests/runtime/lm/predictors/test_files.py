@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actors.errors import DeclarationError
 from runtime.lm.dspy.trained import Trained, TrainedStep
 from runtime.lm.predictors import files
-from runtime.lm.predictors.files import Signature, StoredNode, StoredPredictor, Unreadable, read_folder, read_node, write_node
+from runtime.lm.predictors.files import Signature, StoredNode, StoredPredictor, UnreadableFile, read_folder, read_node, write_node
 
 SIGNATURE = Signature("Predict", "Do.", {"q": "Q(text: str)"}, "A(text: str)", "sha256:0")
 TRAINED = Trained({"self": TrainedStep("Do.", ({"text": "é\u2028", "more": [1, None, {"a": 0.5}]},))})
@@ -133,7 +133,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path, monkeyp
     path = write_node(tmp_path, NODE)
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 100)
 
-    with pytest.raises(Unreadable, match=r"^it is larger than 100 bytes$"):
+    with pytest.raises(UnreadableFile, match=r"^it is larger than 100 bytes$"):
         read_node(path)
 
 
@@ -141,7 +141,7 @@ def test_a_text_that_is_no_utf_8_is_refused(tmp_path: Path):
     path = write_node(tmp_path, NODE)
     path.write_bytes(b'{"format": 1\xff')
 
-    with pytest.raises(Unreadable, match=r"^it isn't JSON: 'utf-8' codec"):
+    with pytest.raises(UnreadableFile, match=r"^it isn't JSON: 'utf-8' codec"):
         read_node(path)
 
 
@@ -201,5 +201,5 @@ def test_no_damage_to_a_file_raises_anything_else(junk: bytes, start: int, lengt
 
         try:
             read_node(path)
-        except Unreadable as error:
+        except UnreadableFile as error:
             assert str(error)  # noqa: PT017 - a file that is still right is read

@@ -16,8 +16,9 @@ from actors.errors import (
 from runtime.lm.client import LMClient
 from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.http.sse_reader import ServerEvent
+from runtime.lm.providers.exchange import ModelExchange
 from runtime.lm.providers.known import EXAMPLES
-from runtime.lm.providers.translation import Exchange, Translator
+from runtime.lm.providers.translation import Translator
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -26,7 +27,7 @@ def translator(model: str = "openai/gpt-4o-mini") -> Translator:
     return Translator(model, api_key="s3cret-key", api_base="http://127.0.0.1:9/v1")
 
 
-def asked(model: str = "openai/gpt-4o-mini", **options: Any) -> tuple[Translator, Exchange]:
+def asked(model: str = "openai/gpt-4o-mini", **options: Any) -> tuple[Translator, ModelExchange]:
     translates = translator(model)
     return translates, translates.request(HELLO, options)
 
