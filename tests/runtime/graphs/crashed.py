@@ -6,6 +6,7 @@ A graph that needs its test (it waits for what only the test does, or makes some
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import math
@@ -197,6 +198,8 @@ class Crashed:
         _tried[self._name] += 1
         if self._name in OTHERWISE or _tried[self._name] > MOST_PARAMETERS:
             return
+        for library in ("dspy", "litellm"):  # in a thread it may take longer, on a busy machine, than virtual time waits for it
+            importlib.import_module(library)
         engine: Any = Engine
         for name in ("run", "start", "stream"):
             monkeypatch.setattr(engine, name, self._noting(getattr(engine, name), 3 if name == "start" else 2))
