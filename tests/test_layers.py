@@ -425,6 +425,20 @@ def test_a_folder_without_a_room_and_a_room_without_a_file_are_found() -> None:
     ]
 
 
+def test_the_door_of_every_room_tells_where_to_begin() -> None:
+    """A docstring that names files of the room, all of which are there."""
+    files = source_files()
+    named = {room: _files_named(room, files) for room in {room_of(path) for path in files}}
+
+    assert [room for room, names in named.items() if not names] == []
+    assert [f"{room}: {name}" for room, names in named.items() for name in names if f"{room}/{name}" not in files] == []
+
+
+def _files_named(room: str, files: Mapping[str, str]) -> list[str]:
+    door = ast.get_docstring(ast.parse(files[f"{room}/__init__.py"])) or ""
+    return [name for name in re.findall(r"``([\w/]+\.py)``", door) if not name.startswith(("runtime/", "_"))]
+
+
 def same_names(files: Mapping[str, str]) -> list[str]:
     """The names that more than one file bears, each with its files.
 

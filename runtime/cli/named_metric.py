@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from actors.graphs.graph import Graph
 from runtime.cli.loading import load_beside
 from runtime.cli.wrong_usage import WrongUsage
@@ -18,6 +20,6 @@ def load_metric(target: str | None) -> object:
         return exact
     found = load_beside(target)
     if isinstance(found, Metric | Graph) or callable(found):
-        return found
+        return cast("Any", found)
     path, _, name = target.rpartition(":")
     raise WrongUsage(f"{path!r} has no metric {name!r}: expected a function (example, output, trace), a Metric or a graph")

@@ -29,6 +29,7 @@ FILES: Final = {
 }
 """What a new project consists of: each file, and its template in ``runtime/cli/starter``; None makes it empty."""
 
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _TAKEN: Final = frozenset({"actors", "runtime", "understudy", "tests", "test"})
 """Names of packages with which the project's own would hide another that it needs."""
 
@@ -58,14 +59,14 @@ def run(options: Options) -> int:
         _write(place, package, options.name)
     except OSError as error:
         raise WrongUsage(f"{place} cannot be made: {error.strerror or error}") from error
-    lines = [
-        f"made {place}: {len(FILES)} files",
-        "",
-        f"  cd {place}",
-        "  python -m pytest                                # no key, no network",
-        f"  understudy graph check {package}/graph.py:graph",
-        f"  python -m {package}.service                     # over HTTP; needs a provider's key for its answers",
-    ]
+    commands = {
+        f"cd {place}": "",
+        "python -m pytest": "# no key, no network",
+        f"understudy graph check {package}/graph.py:graph": "# is it in order?",
+        f"python -m {package}.service": "# over HTTP; needs a provider's key for its answers",
+    }
+    width = max(map(len, commands))
+    lines = [f"made {place}: {len(FILES)} files", "", *(f"  {each:{width}}  {note}".rstrip() for each, note in commands.items())]
     print(printable("\n".join(lines), sys.stdout))
     return 0
 
@@ -77,10 +78,14 @@ def _package(name: str) -> str:
         WrongUsage: Python cannot import a package of that name, or it would hide one that is needed.
     """
     package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name) or keyword.iskeyword(package):
+    if keyword.iskeyword(package):
+        raise WrongUsage(f"NAME becomes a Python package, and {name!r} is a word of Python's own: give another NAME")
+    if not _NAME.fullmatch(name):
+        better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        fix = f". Fix: understudy new {better}" if _NAME.fullmatch(better) and not keyword.iskeyword(better) else ""
         raise WrongUsage(
             "NAME becomes a Python package: it begins with a lower-case letter, then letters, digits, hyphens and underscores, "
-            f"at most 64. Got: {name!r}"
+            f"at most 64. Got: {name!r}{fix}"
         )
     if package in _TAKEN or package in sys.stdlib_module_names:
         raise WrongUsage(f"a package named {package!r} would hide the one that Python or understudy has: give another NAME")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,8 +18,8 @@ from actors.lm import LM
 from runtime.evaluate.comparing import Comparison, compared
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.evaluating import AT_ONCE, evaluate
-from runtime.evaluate.results import Evaluation
-from runtime.evaluate.scoring import RAISED, Metric, Score, exact, scored
+from runtime.evaluate.results import RAISED, Evaluation
+from runtime.evaluate.scoring import Metric, Score, exact, scored
 from runtime.graphs.run_record import Spend
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import as_mapping
@@ -288,7 +287,8 @@ def _alone(
 
 
 def _union(spec: NodeSpec) -> Any:
-    return functools.reduce(operator.or_, [*spec.outputs, *([Nothing] if spec.may_end else [])])
+    kinds: list[Any] = [*spec.outputs, *([Nothing] if spec.may_end else [])]
+    return functools.reduce(lambda one, other: one | other, kinds)
 
 
 def _with_none(judge: Metric) -> Metric:

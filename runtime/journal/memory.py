@@ -18,7 +18,7 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
 from runtime.journal.allowances import Amount
 from runtime.journal.memory_data import MemoryData, MemoryRun, MemoryWorker, lost, without_data
-from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
+from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record
 from runtime.journal.store import (
     Created,
     Done,
@@ -189,36 +189,8 @@ class MemoryStore:
                 limit = MAX_RECORD_BYTES if size > MAX_RECORD_BYTES else MAX_RUN_BYTES
                 return RecordTooLarge(f"record {row.seq} of run {row.run!r} is too large.", size=size, limit=limit)
             fresh[row.run] = row.seq
-        self._commit(rows, question, answered)
+        self._data.commit(rows, question, answered, self.wall_time())
         return None
-
-    def _commit(self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None) -> None:
-        for row in rows:
-            run = self._data.runs[row.run]
-            if row.seq != len(run.records) + 1:
-                continue
-            run.records.append(row)
-            run.bytes += len(row.data or b"")
-            if row.kind is RecordKind.OVER:
-                now = self.wall_time()
-                run.stored = attrs.evolve(
-                    run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now, left_by=None
-                )
-                self._strike_out(row.run, now)
-            elif row.kind is RecordKind.PARKED:
-                run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None, left_by=None)
-            elif row.kind is RecordKind.ADOPTED:
-                run.stored = attrs.evolve(run.stored, version=row.path)
-        if question is not None:
-            self._data.questions.setdefault(question.id, question)
-        if answered is not None and answered in self._data.questions:
-            self._data.questions[answered] = attrs.evolve(self._data.questions[answered], answered=self.wall_time())
-        self._data.commits += 1
-
-    def _strike_out(self, run: str, now: datetime) -> None:
-        for key, question in self._data.questions.items():
-            if question.run == run and question.answered is None:
-                self._data.questions[key] = attrs.evolve(question, answered=now)
 
     async def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
@@ -228,7 +200,7 @@ class MemoryStore:
             yield record
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         await self._reached()
         known = self._data.runs.get(run)
         if known is None or any(known.told.get(row.seq, row) != row for row in rows):
@@ -237,7 +209,7 @@ class MemoryStore:
         return True
 
     async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         await self._reached()
         known = self._data.runs.get(run)
         return first_page([] if known is None else [row for seq, row in sorted(known.told.items()) if seq > after])
@@ -248,39 +220,13 @@ class MemoryStore:
         """See ``Store.create``."""
         await self._reached()
         owner = self._owner()
-        return self._create(run, [first], owner if run.here else None)
+        return self._data.create(run, [first], owner if run.here else None, self.wall_time())
 
     async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
         """See ``Store.fork``."""
         await self._reached()
         self._owner()
-        return self._create(run, records, None)
-
-    def _create(self, run: NewRun, records: Sequence[Record], owner: str | None) -> Created | Existing:
-        known = self._data.runs.get(run.id)
-        if known is not None:
-            return Existing(known.stored, known.records[0])
-        now = self.wall_time()
-        stored = StoredRun(
-            id=run.id,
-            graph=run.graph,
-            version=run.version,
-            fingerprint=run.fingerprint,
-            status=StoredStatus.READY if owner is None else StoredStatus.RUNNING,
-            owner=owner,
-            last_seq=len(records),
-            lives=0 if owner is None else 1,
-            wake_at=now if owner is None else None,
-            deadline=run.deadline,
-            parent=run.parent,
-            parent_seq=run.parent_seq,
-            label=run.label,
-            created=now,
-            ended=None,
-        )
-        size = sum(len(record.data or b"") for record in records)
-        self._data.runs[run.id] = MemoryRun(stored, next(self._data.numbers), list(records), size)
-        return Created(stored)
+        return self._data.create(run, records, None, self.wall_time())
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
         """See ``Store.claim``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
@@ -10,8 +11,18 @@ import trio
 
 from actors.store_errors import RunLost
 from runtime.journal.memory_allowances import MemoryAllowances
-from runtime.journal.records import Record
-from runtime.journal.store import Lease, Posted, StoredQuestion, StoredRun, StoredSchedule
+from runtime.journal.records import Record, RecordKind
+from runtime.journal.store import (
+    Created,
+    Existing,
+    Lease,
+    NewRun,
+    Posted,
+    StoredQuestion,
+    StoredRun,
+    StoredSchedule,
+    StoredStatus,
+)
 from runtime.journal.told_events import ToldEvent
 
 
@@ -72,6 +83,60 @@ class MemoryData:
     """The last time that anybody was told."""
     news: trio.Event = attrs.field(factory=trio.Event)
     """Set, and another put in its place, when something is posted."""
+
+    def commit(self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None, now: datetime) -> None:
+        """Keep records that were found to fit, and what comes with them."""
+        for row in rows:
+            run = self.runs[row.run]
+            if row.seq != len(run.records) + 1:
+                continue
+            run.records.append(row)
+            run.bytes += len(row.data or b"")
+            if row.kind is RecordKind.OVER:
+                run.stored = attrs.evolve(
+                    run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now, left_by=None
+                )
+                self._strike_out(row.run, now)
+            elif row.kind is RecordKind.PARKED:
+                run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None, left_by=None)
+            elif row.kind is RecordKind.ADOPTED:
+                run.stored = attrs.evolve(run.stored, version=row.path)
+        if question is not None:
+            self.questions.setdefault(question.id, question)
+        if answered is not None and answered in self.questions:
+            self.questions[answered] = attrs.evolve(self.questions[answered], answered=now)
+        self.commits += 1
+
+    def _strike_out(self, run: str, now: datetime) -> None:
+        for key, question in self.questions.items():
+            if question.run == run and question.answered is None:
+                self.questions[key] = attrs.evolve(question, answered=now)
+
+    def create(self, run: NewRun, records: Sequence[Record], owner: str | None, now: datetime) -> Created | Existing:
+        """Keep a run, which is `owner`'s or, for None, anybody's; one of its id may be there."""
+        known = self.runs.get(run.id)
+        if known is not None:
+            return Existing(known.stored, known.records[0])
+        stored = StoredRun(
+            id=run.id,
+            graph=run.graph,
+            version=run.version,
+            fingerprint=run.fingerprint,
+            status=StoredStatus.READY if owner is None else StoredStatus.RUNNING,
+            owner=owner,
+            last_seq=len(records),
+            lives=0 if owner is None else 1,
+            wake_at=now if owner is None else None,
+            deadline=run.deadline,
+            parent=run.parent,
+            parent_seq=run.parent_seq,
+            label=run.label,
+            created=now,
+            ended=None,
+        )
+        size = sum(len(record.data or b"") for record in records)
+        self.runs[run.id] = MemoryRun(stored, next(self.numbers), list(records), size)
+        return Created(stored)
 
 
 def lost(run: str, why: str) -> RunLost:

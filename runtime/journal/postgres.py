@@ -248,11 +248,11 @@ class PostgresStore:
         now.writer.part(run)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         return await self._told.tell(run, rows)
 
     async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         return await self._told.told(run, after)
 
     async def run(self, run: str) -> StoredRun | None:

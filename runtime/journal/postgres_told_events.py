@@ -33,7 +33,7 @@ class ToldEvents:
         self._codec = codec
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         if await self._added(run, rows):
             return True
         answer = await self._pool.read(_TOLD, run, rows[0].seq - 1, rows[-1].seq, len(rows))
@@ -55,7 +55,7 @@ class ToldEvents:
         return answer.count == len(rows)
 
     async def told(self, run: str, after: int) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
         answer = await self._pool.read(_TOLD, run, after, _LAST, PAGE_ROWS)
         return first_page([self._event(run, row) for row in answer.rows])
 

@@ -15,21 +15,13 @@ import attrs
 import trio
 
 from actors.errors import UsageError
-from actors.store_errors import RunLost, StoreError, StoreUnavailable
+from actors.store_errors import RunLost, StoreError
 from runtime.journal import sqlite_allowances, sqlite_runs
 from runtime.journal.allowances import Amount
 from runtime.journal.records import Record
-from runtime.journal.sqlite_file import (
-    SCHEMA,
-    FileNames,
-    Ownership,
-    bring_up_to_date,
-    connect,
-    make_private,
-    schema_of,
-    store_error,
-)
+from runtime.journal.sqlite_file import Ownership, store_error
 from runtime.journal.sqlite_inbox import SqliteInbox
+from runtime.journal.sqlite_possession import open_to_read, take_possession
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
 from runtime.journal.sqlite_writer import ENDS, SqliteWriter, Sync
 from runtime.journal.store import (
@@ -48,6 +40,7 @@ from runtime.journal.store import (
     StoredStatus,
 )
 from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
+from runtime.journal.unread_posts import UnreadPosts
 
 T = TypeVar("T")
 
@@ -112,13 +105,11 @@ class SqliteStore:
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._threads = trio.CapacityLimiter(2)
-        # What was posted: up to which number it was looked at, and what this worker's runs have not been handed yet.
         self._seen = 0
+        """Up to which number what was posted was looked at."""
         self._news = trio.Event()
         self._looking = trio.Lock()
-        self._fresh: set[str] = set()
-        self._unread: dict[int, Posted] = {}
-        self._handed: dict[str, int] = {}
+        self._unread = UnreadPosts()
 
     def __repr__(self) -> str:
         return f"SqliteStore({os.fspath(self.path)!r}, sync={self._sync!r})"
@@ -132,57 +123,14 @@ class SqliteStore:
             raise StoreError(f"{self!r} was opened before.\n  Fix: make another SqliteStore for each runtime.")
         self._was_opened = True
         try:  # a thread is waited for, cancelled or not
-            ownership, db, names, epoch, self._seen = await self._in_thread(partial(self._take_possession, worker))
+            taken = await self._in_thread(partial(take_possession, self.path, worker, self._now(), self._inbox.last))
         except BaseException:
             self._was_opened = False
             raise
-        writer = SqliteWriter(db, self.path, names, worker, self._sync, self._sealing, nursery)
-        self._open = _Open(Lease(worker, epoch), ownership, writer)
+        self._seen = taken.seen
+        writer = SqliteWriter(taken.db, self.path, taken.names, worker, self._sync, self._sealing, nursery)
+        self._open = _Open(Lease(worker, taken.epoch), taken.ownership, writer)
         return self._open.lease
-
-    def _take_possession(self, worker: str) -> tuple[Ownership, sqlite3.Connection, FileNames, int, int]:
-        if not self.path.parent.is_dir():
-            raise StoreUnavailable(f"there is no folder {self.path.parent} for the store.\n  Fix: make it, or name another.")
-        if self.path.is_dir():
-            raise StoreUnavailable(f"{self.path} is a folder, and a SQLite store is a file.\n  Fix: name a file in it.")
-        ownership = Ownership(self.path)
-        db: sqlite3.Connection | None = None
-        try:
-            make_private(self.path)
-            db = connect(self.path, mode="rw")
-            schema_of(db, self.path)
-            for pragma in (
-                "journal_mode=wal",
-                "journal_size_limit=67108864",
-                "fullfsync=on",
-                "secure_delete=on",
-                "temp_store=memory",
-            ):
-                db.execute(f"pragma {pragma}").fetchall()
-            bring_up_to_date(db, self.path)
-            epoch, seen = self._registered(db, worker)
-            db.execute("pragma busy_timeout=0")
-            return ownership, db, FileNames(self.path), epoch, seen
-        except BaseException:
-            if db is not None:
-                db.close()
-            ownership.release()
-            raise
-
-    def _registered(self, db: sqlite3.Connection, worker: str) -> tuple[int, int]:
-        """Make `worker` the only one, and every run anybody's; returns its epoch, and what of the inbox was looked at."""
-        now = self._now()
-        kept = dict(db.execute("select key, value from meta").fetchall())
-        epoch = int(kept.get("epoch", "0")) + 1
-        seen = min(int(kept.get("inbox", "0")), self._inbox.last())  # less: somebody has deleted the inbox
-        db.execute("pragma synchronous=full")
-        db.execute("begin immediate")
-        db.execute("delete from workers")
-        db.execute("insert into workers values (?, ?, ?, ?)", (worker, epoch, os.getpid(), now))
-        db.execute("insert or replace into meta values ('epoch', ?)", (str(epoch),))
-        sqlite_runs.take_over(now, db)
-        db.execute("commit")
-        return epoch, seen
 
     async def close(self) -> None:
         """See ``Store.close``."""
@@ -226,26 +174,10 @@ class SqliteStore:
         def work() -> T:
             with self._reading:
                 if self._reader is None:
-                    self._reader = self._connected()
+                    self._reader = open_to_read(self.path)
                 return call(self._reader)
 
         return await self._in_thread(work)
-
-    def _connected(self) -> sqlite3.Connection:
-        if not self.path.is_file():
-            raise StoreUnavailable(f"there is no store {self.path}.\n  Fix: name the file that open_runtime(store=…) was given.")
-        db = connect(self.path, mode="ro")
-        try:
-            found = schema_of(db, self.path)
-            if found != SCHEMA:
-                raise StoreError(
-                    f"{self.path} {f'has the older schema {found}' if found else 'is empty'}, and can be read once it is brought "
-                    f"up to date.\n  Fix: `understudy store migrate --store {self.path}`."
-                )
-        except BaseException:
-            db.close()
-            raise
-        return db
 
     # --- journals ---------------------------------------------------------------------------------------------------------
 
@@ -268,7 +200,7 @@ class SqliteStore:
             return
         self._open.writer.append(rows, sync, done, question, answered, self._now)
         if rows and rows[-1].kind in ENDS:
-            self._ended(rows[-1].run)
+            self._unread.end(rows[-1].run)
 
     async def read(self, run: str, after: int = 0) -> AsyncGenerator[Record]:
         """See ``Store.read``."""
@@ -293,12 +225,12 @@ class SqliteStore:
         return found
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """See ``EventLog.tell``."""
+        """See ``EventKeeper.tell``."""
         writer, _ = self._writer()
         return await writer.do(partial(sqlite_runs.tell, run, rows, self._sealing), sync=False)
 
     async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
-        """See ``EventLog.told``."""
+        """See ``EventKeeper.told``."""
 
         def read(db: sqlite3.Connection) -> Sequence[ToldEvent]:
             sql = f"select {TOLD} from told where run = ? and seq > ? order by seq limit ?"
@@ -347,13 +279,12 @@ class SqliteStore:
             if looked_at is not None:
                 is_unread = len(await self.inbox(run)) > looked_at
             else:
-                is_unread = any(item.run == run for item in self._unread.values())
-                is_unread = is_unread or (run in self._fresh and bool(await self.inbox(run)))
+                is_unread = self._unread.has(run) or (run in self._unread.unasked() and bool(await self.inbox(run)))
             if is_unread:
                 wake_at = self.wall_time()
             step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.reread)
             await writer.do(step, sync=self._sync == "always")
-            self._ended(run)
+            self._unread.end(run)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""
@@ -379,7 +310,7 @@ class SqliteStore:
             await self._in_thread(partial(self._inbox.forget, runs))
             await writer.do(partial(sqlite_runs.delete, runs, writer.reread), sync=True)
         for run in runs:
-            self._ended(run)
+            self._unread.end(run)
 
     async def expire(self, done: datetime | None, failed: datetime | None, payload: datetime | None) -> int:
         """See ``Store.expire``."""
@@ -456,30 +387,18 @@ class SqliteStore:
             runs = {item.run for item in items}
             owned = await writer.do(partial(sqlite_runs.wake, runs, items[-1].id, worker, self._now()), sync=False)
             self._seen = items[-1].id
-            self._unread.update((item.id, item) for item in items if item.run in owned)
+            self._unread.add(item for item in items if item.run in owned)
 
     async def _handed_out(self) -> list[Posted]:
         """What is for runs of this worker and was not handed out in their present life."""
-        for run in list(self._fresh):
-            items = await self._in_thread(partial(self._inbox.of, run))
-            self._unread.update((item.id, item) for item in items)
-            self._fresh.discard(run)
-        unread, self._unread = self._unread, {}
-        found = [item for _, item in sorted(unread.items()) if item.id > self._handed.get(item.run, 0)]
-        for item in found:
-            self._handed[item.run] = item.id
-        return found
+        for run in self._unread.unasked():
+            self._unread.complete(run, await self._in_thread(partial(self._inbox.of, run)))
+        return self._unread.handed_out()
 
     def _begun(self, runs: Iterable[str]) -> None:
         for run in runs:
-            self._ended(run)
-            self._fresh.add(run)
+            self._unread.begin(run)
             self._news.set()
-
-    def _ended(self, run: str) -> None:
-        self._fresh.discard(run)
-        self._handed.pop(run, None)
-        self._unread = {number: item for number, item in self._unread.items() if item.run != run}
 
     async def inbox(self, run: str) -> Sequence[Posted]:
         """See ``Store.inbox``."""

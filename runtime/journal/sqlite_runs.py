@@ -202,7 +202,7 @@ def drop_payloads(before: int, behind: str, sealing: Sealing, db: sqlite3.Connec
 
 
 def tell(run: str, rows: Sequence[ToldEvent], sealing: Sealing, db: sqlite3.Connection) -> bool:
-    """Keep what readers are told. See ``EventLog.tell``."""
+    """Keep what readers are told. See ``EventKeeper.tell``."""
     if db.execute("select 1 from runs where id = ?", (run,)).fetchone() is None:
         return False
     where = "run = ? and seq between ? and ?"

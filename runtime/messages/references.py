@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeGuard, get_origin
+from typing import Any, Final, Protocol, TypeGuard, cast, get_origin
 
 from actors.actor import ActorRef
 
@@ -69,9 +69,10 @@ def write_ref(ref: ActorRef[Any]) -> dict[str, str]:
 
 def address_in(value: object) -> str | None:
     """The address, if `value` is what :func:`write_ref` makes, and refs may be read now."""
-    if type(value) is not dict or len(value) != 1 or _ADDRESSES.get() is None:
+    if type(value) is not dict or _ADDRESSES.get() is None:
         return None
-    found: object = value.get(TAG)
+    written = cast("dict[str, object]", value)
+    found = written.get(TAG) if len(written) == 1 else None
     return found if type(found) is str else None
 
 

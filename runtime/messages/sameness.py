@@ -14,8 +14,9 @@ from runtime.messages.references import is_ref
 def is_same(one: Any, other: Any, path: Path = ()) -> Path | None:
     """Where `other` differs from `one` in a class or a value; None if nowhere. An int for a float is the same."""
     kind: Any = one.__class__
-    if is_ref(one) and is_ref(other):
-        return None if one.address == other.address else path
+    refs = [each for each in (one, other) if is_ref(each)]
+    if len(refs) == 2:
+        return None if refs[0].address == refs[1].address else path
     if other.__class__ is not kind:
         return None if kind is int and other.__class__ is float and one == other else path
     if message_kind(kind) is not None:

@@ -222,7 +222,7 @@ def _declared(called: Any) -> Iterator[type]:
         if isinstance(each, type):
             yield each
             if issubclass(each, Request):
-                for written in getattr(each, "__orig_bases__", ()):
+                for written in getattr(cast("object", each), "__orig_bases__", ()):
                     todo += typing.get_args(written)
 
 
@@ -258,6 +258,6 @@ def imported_factory(name: str) -> Callable[..., Actor[Any]]:
     if (isinstance(found, type) and issubclass(found, Actor)) or isinstance(found, types.FunctionType):
         return cast("Callable[..., Actor[Any]]", found)
     raise NotPortable(
-        f"{name} makes actors where the runtime runs, and here it is {repr_of(found)}.\n"
+        f"{name} makes actors where the runtime runs, and here it is {repr_of(cast('object', found))}.\n"
         "  Fix: install the same version of your code where the runtime and its hosts run."
     )

@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     ),
     "run-cancelled": (500, "The run was cancelled", "start it again, if it wasn't you who cancelled it."),
     "internal": (500, "The service has failed", "tell the service's operator when it was; its log has the rest."),
-    "model-failed": (502, "A language model failed", "try again later, or tell the service's operator the id of the run."),
+    "model-failed": (502, "A language model failed", "look at error, if it is there, or give the operator the id of the run."),
     "draining": (503, "The service is shutting down", "send it again after as many seconds as Retry-After gives."),
     "model-overloaded": (
         503,

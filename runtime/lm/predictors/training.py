@@ -169,9 +169,9 @@ def _examples(row: NodeRow, signatures: Sequence[NodeSignature]) -> list[tuple[N
         if signature.key[0] != shown_kinds(inputs):
             continue
         if signature.purpose == CHOICE:
-            kind = None if target is None else type(target)
+            kind = None if target is None else type(cast("object", target))
             made.append((signature, _example(signature, inputs, {"choice": name_among(kind, spec.outputs)})))
-        elif target is not None and signature.purpose == purpose_of(spec, type(target)):
+        elif target is not None and signature.purpose == purpose_of(spec, type(cast("object", target))):
             outputs = {wire: schemas.dump(getattr(target, field.attribute)) for wire, field in signature.plan.outputs.items()}
             made.append((signature, _example(signature, inputs, outputs)))
     return made

@@ -130,7 +130,7 @@ class SentByRuntime(Wrapper):
     is_answered: bool = False
     """Whether the handler has come to its end."""
     is_taken: bool = False
-    """See ``hosted_context.Message``."""
+    """See ``hosted_context.HostedMessage``."""
 
     @property
     def content(self) -> object:

@@ -110,6 +110,20 @@ def test_a_name_that_is_no_package_is_an_error(name: str, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("Tea Reviews!", r"Got: 'Tea Reviews!'\. Fix: understudy new tea-reviews$"),
+        ("1tea", "Got: '1tea'$"),
+        ("class", "'class' is a word of Python's own: give another NAME$"),
+        ("Class", "Got: 'Class'$"),
+    ],
+)
+def test_a_name_that_nearly_is_one_is_told_with_the_one_to_write(name: str, ends: str) -> None:
+    with pytest.raises(WrongUsage, match=ends):
+        new.run(new.Options(name))
+
+
 @pytest.mark.parametrize("name", ["json", "actors", "runtime", "tests", "understudy"])
 def test_a_name_that_hides_another_package_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -128,7 +128,7 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
     for name, row in first.items():
         create(new_run(name), [row], "w", 1, Sealing(), db)
     async with trio.open_nursery() as nursery:
-        writer = sqlite_writer.Writer(db, path, FileNames(path), "w", "paid", Sealing(), nursery)
+        writer = sqlite_writer.SqliteWriter(db, path, FileNames(path), "w", "paid", Sealing(), nursery)
         last = dict.fromkeys("ab", 1)
         while not at_cut and len(acknowledged) < 400:
             name = chance.choice("ab")

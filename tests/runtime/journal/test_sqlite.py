@@ -24,7 +24,7 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreInUse, StoreTooNew, StoreUnavailable
-from runtime.journal import SqliteStore, sqlite, sqlite_file, sqlite_writer
+from runtime.journal import SqliteStore, sqlite_file, sqlite_possession, sqlite_writer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
 from runtime.journal.told_events import EventKeeper, ToldEvent
@@ -329,7 +329,7 @@ async def test_a_migration_is_whole_and_keeps_a_copy(path, monkeypatch):
         await create(store)
     steps = ("alter table runs add column color text", "update runs set color = 'red'")
     now = sqlite_file.SCHEMA
-    for module in (sqlite_file, sqlite):
+    for module in (sqlite_file, sqlite_possession):
         monkeypatch.setattr(module, "SCHEMA", now + 1)
 
     monkeypatch.setattr(sqlite_file, "MIGRATIONS", {now: (*steps, "nonsense")})
@@ -430,7 +430,9 @@ def faulty(monkeypatch) -> type[FaultyConnection]:
 
     connect = sqlite_file.connect
     monkeypatch.setattr(
-        sqlite, "connect", lambda path, mode: Faulty(connect(path, mode=mode)) if mode == "rw" else connect(path, mode=mode)
+        sqlite_possession,
+        "connect",
+        lambda path, mode: Faulty(connect(path, mode=mode)) if mode == "rw" else connect(path, mode=mode),
     )
     return Faulty
 
