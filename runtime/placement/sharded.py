@@ -44,7 +44,7 @@ class Sharded:
     key: Callable[[Any], Hashable] = attrs.field(kw_only=True)
     """Whose a message is. One for which this raises is answered with that error."""
     idle_s: float | None = attrs.field(default=None, kw_only=True, validator=attrs.validators.optional(is_number(above=0)))
-    """An actor that has had nothing to do for so many seconds is stopped; the next message starts it anew. None: it stays."""
+    """An actor that has had nothing to do for so many seconds is stopped; the next message starts it again. None: it stays."""
     limit: float = attrs.field(default=math.inf, kw_only=True, validator=is_count(least=1, unbounded=True))
     """How many may live at the same time: to start one more, that which has been idle for longest is stopped."""
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec(), kw_only=True, validator=is_a(MailboxSpec))
@@ -175,7 +175,7 @@ class _Shards(Actor[Any]):
             await trio.sleep(max(oldest + idle_s - now, LOOK_S))
 
     def _let_go(self, key: Hashable, shard: _Shard) -> None:
-        """End its incarnation. Its mailbox stays open until that has ended: what comes meanwhile starts it anew."""
+        """End its incarnation. Its mailbox stays open until that has ended: what comes meanwhile starts it again."""
         shard.is_leaving = True
         shard.cell.stop_to_rejoin()
         self.context.nursery.start_soon(self._see_out, key, shard)
