@@ -23,7 +23,7 @@ from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate.comparing import Comparison
 from runtime.evaluate.compiled_nodes import Compilation, compile_graph
-from runtime.evaluate.scoring import RAISED
+from runtime.evaluate.results import RAISED
 from runtime.lm.client import LMClient
 from runtime.lm.dspy import import_dspy
 from runtime.lm.limits.budget import Budget

@@ -68,7 +68,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Evaluate, write the reports and return the exit code: 1 when ``fail_if`` holds, or no run had an output.
+    """Evaluate, write the reports and return the exit code: 1 when ``fail_if`` holds, or no output could be judged.
 
     Raises:
         WrongUsage: a file, a name or a model is wrong.
@@ -130,7 +130,8 @@ def _exit_code(options: Options, done: Evaluation, comparison: Comparison | None
         return 1
     if comparison is not None and options.fail_if == "not-better" and comparison.verdict != comparing.BETTER:
         return 1
-    return 1 if len(done.failed) == len(done.results) else 0
+    judged = [row for row in done.results if row.error is None and not row.has_raised(done.metrics[0])]
+    return 0 if judged else 1
 
 
 @final

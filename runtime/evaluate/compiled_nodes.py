@@ -18,8 +18,8 @@ from actors.lm import LM
 from runtime.evaluate.comparing import Comparison, compared
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.evaluating import AT_ONCE, evaluate
-from runtime.evaluate.results import Evaluation
-from runtime.evaluate.scoring import RAISED, Metric, Score, exact, scored
+from runtime.evaluate.results import RAISED, Evaluation
+from runtime.evaluate.scoring import Metric, Score, exact, scored
 from runtime.graphs.run_record import Spend
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import as_mapping

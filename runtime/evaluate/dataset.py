@@ -89,9 +89,18 @@ class Dataset(Sequence[Example]):
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise DeclarationError(f"data set {str(path)!r} cannot be read: {error}.\n  Fix: pass a text file.") from error
+            why = error.strerror or str(error) if isinstance(error, OSError) else "it isn't text in UTF-8"
+            raise DeclarationError(
+                f"data set {str(path)!r} cannot be read: {why}.\n"
+                "  Fix: name a file of JSON Lines, of CSV (.csv) or of one JSON list, in UTF-8."
+            ) from error
         if str(path).endswith(".csv"):
-            rows = ((f"{path}, row {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines(keepends=True)), 2))
+            try:
+                rows = [(f"{path}, line {line}", row) for line, row in _table(text)]
+            except csv.Error as error:
+                raise DeclarationError(
+                    f"data set {str(path)!r} isn't CSV: {error}.\n  Fix: close each quotation mark, and double those in a cell."
+                ) from error
             return cls._of(rows, graph, str(path), is_text=True)
         if text.lstrip().startswith("["):
             try:
@@ -124,7 +133,7 @@ class Dataset(Sequence[Example]):
                     raise ValueError(f"its id {example.id!r} is that of an earlier row")
                 examples[example.id] = example
             except MessageInvalid as error:
-                bad.append(BadRow(place, "; ".join(lines_of(error.problems))))
+                bad.append(BadRow(place, "; ".join(lines_of(error.problems)) + _names_in(row)))
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(BadRow(place, str(error)))
         if not examples:
@@ -150,7 +159,27 @@ class Dataset(Sequence[Example]):
         return iter(self.examples)
 
 
+def _table(text: str) -> Iterator[tuple[int, Any]]:
+    """The rows of CSV by the line on which they end; a row that doesn't fit the first line is a text that says so."""
+    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    names = next(reader, [])
+    for cells in reader:
+        if len(cells) == len(names):
+            yield reader.line_num, dict(zip(names, cells, strict=True))
+        elif cells:
+            yield reader.line_num, ValueError(f"it has {len(cells)} cells, and the first line names {len(names)}")
+
+
+def _names_in(row: object) -> str:
+    """What a row has, where that isn't what it should have."""
+    given: Any = json.loads(row) if isinstance(row, str) else row
+    names = list(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else []
+    return f"; the row has {', '.join(map(repr, names[:10]))}" if names and "input" not in names else ""
+
+
 def _example(row: Any, types: Sequence[type], number: str, *, is_text: bool) -> Example:
+    if isinstance(row, Exception):
+        raise row
     if isinstance(row, str):
         try:
             row = json.loads(row)

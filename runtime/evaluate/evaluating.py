@@ -16,8 +16,8 @@ from actors.errors import LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
-from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
-from runtime.evaluate.scoring import NOTHING, RAISED, Metric, Score, Trace, metrics_of, result_of, scored
+from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
+from runtime.evaluate.scoring import NOTHING, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import MAX_LABEL
 from runtime.lm.limits.budget import Budget

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from runtime.evaluate.charts import bars, histogram, markup, plain, points, timeline
 from runtime.evaluate.comparing import Comparison
-from runtime.evaluate.results import Evaluation, RowResult, deviation
+from runtime.evaluate.results import RAISED, Evaluation, RowResult, deviation
 
 WORST = 10
 STYLE = """
@@ -19,18 +19,20 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse; display: block; overflow-x: auto } th, td { text-align: left; padding: .25rem .9rem .25rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top } td.number, th.number { text-align: right }
+  border-bottom: 1px solid var(--line); vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.4 ui-monospace, monospace }
-svg { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: var(--ink) }
+svg { max-width: 100%; height: auto; font: 13px system-ui, sans-serif; fill: var(--ink); display: block }
 .dim { fill: var(--dim); color: var(--dim) }
-.bar, circle { fill: var(--bar) } .bad { fill: var(--bad) } .axis { stroke: var(--line) } .verdict { font-size: 1.1rem }
+.bar, circle { fill: var(--bar) } circle { fill-opacity: .55 }
+.bad { fill: var(--bad) } .axis { stroke: var(--line) } .verdict { font-size: 1.1rem }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer }
 """
 
 
 def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
     """A table for a terminal."""
-    lines = [f"{done.graph}: {len(done.scores())} rows, {len(done.results)} runs, {len(done.failed)} failed"]
+    lines = [f"{done.graph}: {_counts(done)}"]
     width = max(map(len, done.metrics))
     for name in done.metrics:
         values = list(done.scores(name).values())
@@ -39,11 +41,13 @@ def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
         lines += [f"  {'':<{width}}  {mean:.3f}  {part} ({count})" for part, (mean, count) in done.by_slice(name).items()]
     lines.append(f"  latency  median {_seconds(done.latency_s())}, 95 % within {_seconds(done.latency_s(0.95))}")
     lines.append(f"  spent    {_spent(done)}")
+    lines += [f"  {line}" for line in _raised(done)]
     lines += [f"  left out {bad}" for bad in done.bad]
     if done.stopped is not None:
         lines.append(f"  stopped  {done.stopped}")
     if comparison is not None:
         lines.append(f"  {comparison}")
+        lines += [f"  {line}" for line in _sides(comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -53,16 +57,18 @@ def to_html(done: Evaluation, comparison: Comparison | None = None) -> str:
     body = [f"<h1>{markup(done.graph)}</h1>"]
     if comparison is not None:
         body.append(f'<p class="verdict">{markup(str(comparison))}</p>')
-    body.append(f"<p>{len(done.scores())} rows, {len(done.results)} runs, {len(done.failed)} failed. {markup(_spent(done))}.</p>")
+        body += [f"<p>{markup(line)}</p>" for line in _sides(comparison)]
+    body.append(f"<p>{_counts(done)}. {markup(_spent(done))}.</p>")
+    body += [f"<p>{markup(line)}.</p>" for line in _raised(done)]
     if done.stopped is not None:
         body.append(f"<p>It stopped early: {markup(done.stopped)}.</p>")
     body.append(_table(done))
     slices = done.by_slice()
     if slices:
         body += [f"<h2>{markup(first)} by slice</h2>", bars(slices, max(1.0, *(mean for mean, _ in slices.values())))]
-    costs = [(row.spend.cost_usd, row.scores[first], row.id) for row in done.results]
+    costs = [(row.spend.cost_usd, row.scores[first], _title(row)) for row in done.results]
     if any(cost for cost, _, _ in costs):
-        body += [f"<h2>{markup(first)} against cost</h2>", points(costs, "US dollars", markup(first))]
+        body += [f"<h2>{markup(first)} against cost</h2>", points(costs, first)]
     body += ["<h2>Latency</h2>", histogram([row.latency_s for row in done.results if row.latency_s is not None], "s")]
     body += ["<h2>Worst rows</h2>", *(_row(row, done.metrics) for row in done.worst(WORST))]
     if done.bad:
@@ -74,6 +80,37 @@ def to_html(done: Evaluation, comparison: Comparison | None = None) -> str:
         f"<title>{markup(done.graph)}: evaluation</title><style>{STYLE}</style>"
     )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+
+
+def _counts(done: Evaluation) -> str:
+    rows, runs = len(done.scores()), len(done.results)
+    return f"{rows} row{'s' * (rows != 1)}, {runs} run{'s' * (runs != 1)}, {len(done.failed)} failed"
+
+
+def _raised(done: Evaluation) -> list[str]:
+    """Metrics that raised, which is seldom about an output: each with the first of its errors."""
+    lines: list[str] = []
+    for name in done.metrics:
+        whys = [why for row in done.results if (why := row.reasons.get(name, "")).startswith(RAISED)]
+        if whys:
+            first = whys[0].removeprefix(RAISED).strip().partition("\n")[0]
+            lines.append(f"{name} raised for {len(whys)} of {len(done.results)} runs: {first}")
+    return lines
+
+
+def _sides(comparison: Comparison) -> list[str]:
+    """What both sides have scored on the rows that were compared."""
+    sides = [side for side in (comparison.baseline, comparison.candidate) if side is not None and side.results]
+    if len(sides) < 2:
+        return []
+    before, after = (side.scores(comparison.metric) for side in sides)
+    same = [identity for identity in after if identity in before]
+    means = [math.fsum(scores[identity] for identity in same) / len(same) for scores in (before, after)] if same else []
+    return [", ".join(f"{side.graph} {mean:.3f}" for side, mean in zip(sides, means, strict=False))] if means else []
+
+
+def _title(row: RowResult) -> str:
+    return row.id if row.repeat == 0 else f"{row.id} ({row.repeat + 1})"
 
 
 def _table(done: Evaluation) -> str:
@@ -93,7 +130,7 @@ def _table(done: Evaluation) -> str:
 
 def _row(row: RowResult, metrics: Sequence[str]) -> str:
     scores = ", ".join(f"{name} {row.scores[name]:.3g}" for name in metrics)
-    told = f"<summary>{markup(row.id)}: {markup(scores)}, {_seconds(row.latency_s)}</summary>"
+    told = f"<summary>{markup(_title(row))}: {markup(scores)}, {_seconds(row.latency_s)}</summary>"
     pairs = [("input", row.input), ("output", row.output), ("error", row.error or ""), *row.reasons.items()]
     cells = "".join(f"<tr><td>{markup(name)}</td><td><pre>{markup(text)}</pre></td></tr>" for name, text in pairs if text)
     return f"<details>{told}<table>{cells}</table>{timeline(row.timeline)}</details>"
@@ -108,7 +145,7 @@ def to_junit(done: Evaluation, needs: float = 0.5, metric: str | None = None) ->
         "testsuite", name=plain(done.graph), tests=str(len(done.results)), failures=str(len(low)), errors=str(len(done.failed))
     )
     for row in done.results:
-        title = plain(row.id if row.repeat == 0 else f"{row.id} ({row.repeat + 1})")
+        title = plain(_title(row))
         case = ET.SubElement(suite, "testcase", classname=plain(done.graph), name=title, time=f"{row.latency_s or 0:.3f}")
         if row.error is not None:
             ET.SubElement(case, "error", message=plain(row.error.partition("\n")[0])).text = plain(row.error)

@@ -16,6 +16,8 @@ from runtime.evaluate.dataset import BadRow
 from runtime.graphs.run_record import Spend
 
 VERSION = 1
+RAISED = "the metric raised"
+"""How the reason of a score begins that a metric has not given."""
 SHOWN_STEPS = 200
 """The most steps of a run that a row keeps for its timeline."""
 
@@ -57,6 +59,10 @@ class RowResult:
     judging: Spend = attrs.field(factory=Spend)
     """What metrics that are graphs have used."""
     timeline: tuple[TimedStep, ...] = ()
+
+    def has_raised(self, metric: str) -> bool:
+        """Whether that metric has raised, and not judged."""
+        return self.reasons.get(metric, "").startswith(RAISED)
 
     def to_line(self) -> str:
         """A line of JSON."""

@@ -34,8 +34,6 @@ class Score:
 
 
 NOTHING = Spend()
-RAISED = "the metric raised"
-"""How the reason of a score begins that a metric has not given."""
 Trace = tuple[Step, ...]
 MetricFunction = Callable[[Example, Any, Trace], "bool | float | Score | Awaitable[bool | float | Score]"]
 """``metric(example, output, trace)``, async or not; of an example's fields and of ``handle.trace``."""

@@ -71,24 +71,32 @@ def _log_sum(one: float, other: float) -> float:
 
 
 def anytime_interval(differences: Sequence[float], error: float = 0.05) -> tuple[float, float]:
-    """Where the mean of `differences` in [-1, 1], seen in this order, lies: right at all lengths with probability 1 - `error`."""
+    """Where the mean of `differences` in [-1, 1], seen in this order, lies: right at all lengths with probability 1 - `error`.
+
+    It is what :class:`SequentialTest` leaves of all claims about the mean, of which "no difference" is one: a verdict and its
+    interval agree.
+    """
     limit = math.log(2 / error)
-    left = [[value / GRID, 0.0, 0.0] for value in range(-GRID, GRID + 1)]  # a claim, and the logarithms of two stakes against it
-    low, high = -1.0, 1.0
-    total, squares = 0.0, 0.25
-    for count, difference in enumerate(differences, 1):
-        value = (difference + 1) / 2
-        spread = math.sqrt(2 * math.log(2 / error) / (squares * math.log(1 + count)))
+    # A claim, and the logarithms of two stakes against it; those at the ends can only be left by what no difference can be.
+    left = [[value / GRID, 0.0, 0.0] for value in range(1 - GRID, GRID)]
+    low, high, total, squares = -1.0, 1.0, 0.0, 0.0
+    for count, difference in enumerate(differences):
+        variance = (1 + squares) / (count + 1)
         for claim in left:
-            at = (claim[0] + 1) / 2
-            claim[1] += math.log1p(min(spread, MOST_OF_THE_STAKE / at if at else spread) * (value - at))
-            claim[2] += math.log1p(-min(spread, MOST_OF_THE_STAKE / (1 - at) if at < 1 else spread) * (value - at))
-        left = [claim for claim in left if max(claim[1], claim[2]) < limit]
+            at = claim[0]
+            mean = (total - at * count) / (count + 1)
+            stake, gain = mean / (variance + mean * mean), difference - at
+            if stake > 0:
+                claim[1] += math.log1p(min(stake, MOST_OF_THE_STAKE / (1 + at)) * gain)
+            elif stake < 0:
+                claim[2] += math.log1p(max(stake, -MOST_OF_THE_STAKE / (1 - at)) * gain)
+        left = [claim for claim in left if max(claim[1], claim[2]) < limit and _log_sum(claim[1], claim[2]) < limit]
         if not left:
             return low, high  # narrower than the grid
-        low, high = left[0][0], left[-1][0]
-        total += value
-        squares += (value - (0.5 + total) / (count + 1)) ** 2
+        ends = left[0][0], left[-1][0]
+        low, high = max(low, ends[0] - 1 / GRID), min(high, ends[1] + 1 / GRID)
+        total += difference
+        squares += (difference - total / (count + 1)) ** 2
     return low, high
 
 

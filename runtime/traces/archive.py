@@ -212,12 +212,8 @@ class Archive:
             record.output = output
 
     async def _records(self, run_id: str, count: int | None) -> list[Record]:
-        found: list[Record] = []
-        async for record in self._store.read(run_id):
-            if count is not None and record.seq > count:
-                break
-            found.append(record)
-        return found
+        # To the end, also where only the first ones are wanted: a generator that is left early would not be closed.
+        return [record async for record in self._store.read(run_id) if count is None or record.seq <= count]
 
     async def _past(self, run: StoredRun, records: Sequence[Record]) -> _Past:
         """What was sent of a run, and what else `records` tell of."""

@@ -12,6 +12,7 @@ import trio
 
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.labels import RESERVED, public
+from runtime.graphs.run_events import NodeStarted
 from runtime.graphs.run_record import Spend
 from runtime.traces.event_json import Encoder, is_sensitive, name_of
 from runtime.traces.past import Identity, identity_of, is_made_again
@@ -84,6 +85,10 @@ class RunRecord:
     """Whether a store has it; None: no one has looked."""
     earlier: int | None = None
     """How many records earlier lives have left, while the events of these are not here: then numbers are not final."""
+    begun_seq: int = 0
+    """The number of the first event of the life that is here."""
+    begun_records: int = 0
+    """How many records the lives before it have left."""
     records: int = 0
     """How many records were read for what is here of earlier lives."""
     kept_seq: int = 0
@@ -122,11 +127,30 @@ class RunRecord:
         if again:
             self.known = {each for each in again if each is not None} | (self.known or set())
 
+    def without_what_was_sent(self) -> RunRecord:
+        """The same of a run that goes on here, with those events alone that no one was sent; the others are in the store."""
+        first = max(self.begun_seq, self.kept_seq)
+        own = [KeptEvent(entry.seq - first, entry.event, entry.weight) for entry in self.entries if entry.seq >= first]
+        return attrs.evolve(
+            self,
+            entries=deque(own),
+            next_seq=max(0, self.next_seq - first),
+            first_here=0,
+            begun_seq=0,
+            kept_seq=0,
+            weight=sum(entry.weight for entry in own),
+            steps=sum(isinstance(entry.event, NodeStarted) for entry in own),
+            earlier=self.begun_records,
+            known=None,
+            news=trio.Event(),
+            readers=0,
+        )
+
     def put_before(self, earlier: Sequence[KeptEvent], known: set[Identity]) -> None:
         """The events of `earlier` lives are here: what this process has heard of is numbered behind them."""
         missed = self.first_seq
         own = [entry for entry in self.entries if identity_of(entry.event) not in known]
-        self.first_here = earlier[-1].seq + 1 if earlier else 0
+        self.first_here = self.begun_seq = earlier[-1].seq + 1 if earlier else 0
         self.next_seq = self.first_here + missed
         self.entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
         for entry in own:

@@ -162,7 +162,7 @@ class Recorder:
         if isinstance(event, RunResumed):
             found = record if record is not None else self.taken_up(event)
             if found is not None:
-                return self._again(found)
+                return self._again(found, event.records)
         elif record is None and event.run_id in self._forgotten and not isinstance(event, RunStarted):
             return None
         graph = getattr(event, "graph", "")
@@ -170,15 +170,16 @@ class Recorder:
         self.withdraw(event.run_id)
         fresh = self.accept(event.run_id, graph, owner, {})
         if isinstance(event, RunResumed):
-            fresh.earlier, fresh.is_stored = event.records, True
+            fresh.earlier, fresh.is_stored, fresh.begun_records = event.records, True, event.records
         return fresh
 
-    def _again(self, record: RunRecord) -> RunRecord:
+    def _again(self, record: RunRecord, records: int) -> RunRecord:
         """A stored run that is known goes on: behind what is kept of it."""
         if self._runs.get(record.id) is not record:
             self._runs[record.id] = record
             self._weight += record.weight
         record.ended_at_s = record.output = record.error = None
+        record.begun_seq, record.begun_records = record.next_seq, records
         return record
 
     def weighed(self, record: RunRecord, before: int) -> None:
@@ -187,9 +188,16 @@ class Recorder:
             self._weight += record.weight - before
 
     def lose(self, record: RunRecord) -> None:
-        """Keep nothing of the run, and have those who read it ask for it again."""
+        """Keep nothing of the run, and have those who read it ask for it again.
+
+        Of one that goes on here, what no one was sent is kept: its numbers are given again.
+        """
         if self._runs.get(record.id) is record:
+            rest = None if record.is_over or not record.is_stored else record.without_what_was_sent()
             self.withdraw(record.id)
+            if rest is not None:
+                self._runs[record.id] = rest
+                self._weight += rest.weight
         record.is_gone = True
         record.wake()
 

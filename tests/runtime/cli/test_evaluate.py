@@ -150,6 +150,16 @@ def test_wrong_usage_is_explained(folder: Path, options: list[str], words: str, 
     assert words in capsys.readouterr().err
 
 
+def test_a_metric_that_always_raises_is_no_score_of_zero(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "unlabelled.jsonl").write_text('{"left": 1, "right": 1}\n{"left": 2, "right": 1}\n')
+
+    assert main(["evaluate", "sums.py:graph", "--data", "unlabelled.jsonl", "-q"]) == 1
+
+    out = capsys.readouterr().out
+    assert out.startswith("sums: 2 rows, 2 runs, 0 failed\n")
+    assert "  exact raised for 2 of 2 runs: AttributeError: example '1' has no label or field 'expected'" in out
+
+
 TICKETS = Path(__file__).parents[3] / "docs/examples/tickets"
 
 

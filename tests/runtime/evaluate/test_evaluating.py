@@ -279,16 +279,31 @@ def test_csv_and_lists_and_dspy_examples_are_rows(tmp_path: Path) -> None:
     data = Dataset.load(table, adding())
 
     assert [(each.input, each.expected) for each in data] == [(Sum(1, 2), "3"), (Sum(4, 5), "a, b")]
-    assert [str(each) for each in data.bad] == [f"{table}, row 3: left: 'x' isn't JSON"]
+    assert [str(each) for each in data.bad] == [f"{table}, line 3: left: 'x' isn't JSON"]
     assert Dataset.load(listed, adding())[0].input == Sum(1, 2)
     assert Dataset.of([Like(), Sum(1, 1)], adding())[0].expected == 7
+
+
+def test_cells_that_are_missing_or_too_many_make_a_bad_row_and_no_label(tmp_path: Path) -> None:
+    table, broken = tmp_path / "rows.csv", tmp_path / "broken.csv"
+    table.write_text("left,right,expected\n1,2,3\n1,2\n1,2,3,4\n\n5,6,11\n")
+    broken.write_text('left,right\n1,"2\n')
+
+    data = Dataset.load(table, adding())
+
+    assert [each.input for each in data] == [Sum(1, 2), Sum(5, 6)]
+    assert [each.why for each in data.bad] == [f"it has {cells} cells, and the first line names 3" for cells in (2, 4)]
+    with pytest.raises(DeclarationError, match=r"isn't CSV: unexpected end of data.\n  Fix: close each quotation mark"):
+        Dataset.load(broken, adding())
 
 
 def test_a_file_without_a_row_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "hello"}\n')
 
-    with pytest.raises(DeclarationError, match=r"holds no row for graph 'adding', which takes Sum; .*line 1: "):
+    with pytest.raises(
+        DeclarationError, match=r"holds no row for graph 'adding', which takes Sum; .*line 1: .*; the row has 'text'"
+    ):
         Dataset.load(path, adding())
     with pytest.raises(DeclarationError, match="cannot be read"):
         Dataset.load(tmp_path / "none.jsonl", adding())

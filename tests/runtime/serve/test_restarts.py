@@ -421,3 +421,37 @@ async def test_a_follower_of_a_run_that_another_server_takes_over_sees_every_ste
     once(events)
     assert [name for _, name, _ in events].count("node.finished") == 6
     assert again == events
+
+
+@pytest.mark.parametrize("lives_before", [0, 1])
+async def test_a_run_at_work_of_which_another_server_has_sent_an_event_is_told_to_its_end(
+    virtual_clock: Any, lives_before: int
+) -> None:
+    """The other one had read it while no one had it: what that has sent holds, and the rest is numbered behind it."""
+    lives, events, run = Lives(), list[tuple[int, str, Any]](), "r"
+    path, body = f"/v1/runs/{run}/events", {"input": {"n": 6}, "run_id": run}
+    for _ in range(lives_before):
+        async with lives.life() as client:
+            await client.post("/v1/graphs/counting/runs", body)
+            await trio.sleep(1.5)
+    async with lives.life(crashes=False) as client:
+        if not lives_before:
+            await client.post("/v1/graphs/counting/runs", body)
+        events += (await client.get(path, headers=SSE, until=lambda reply: len(reply.events()) >= 3)).events()
+        last = await lives.store.told(run)
+        told = {"v": 1, "seq": len(last), "event": "node.reported", "at": "2026-11-28T18:00:00.000000Z", "elapsed_s": 0}
+        told |= {"node": "count", "path": "counting/count/0", "attempt": 1, "text": "as another server has sent it"}
+        assert await lives.store.tell(run, [ToldEvent(len(last), "node.reported", json.dumps(told).encode())])
+        await trio.sleep(1.5)  # and more happens that no one is sent
+        with trio.fail_after(100):
+            while events[-1][1] != "run.finished":
+                events += (await client.get(path, headers={**SSE, "last-event-id": str(events[-1][0])})).events()
+                await trio.sleep(0.05)
+        again = (await client.get(path, headers=SSE)).events()
+        status = (await client.get(f"/v1/runs/{run}")).json()["status"]
+
+    once(events)
+    assert [name for _, name, _ in events].count("node.finished") == 6
+    assert [name for _, name, _ in events].count("node.reported") == 1
+    assert again == events
+    assert status == "succeeded"
