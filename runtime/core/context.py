@@ -10,7 +10,7 @@ import trio
 from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions, Terminated
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_handler
-from actors.supervision import supervisor_spec
+from actors.supervision import Supervision, supervisor_spec
 from actors.typevars import M
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
@@ -84,9 +84,14 @@ class LocalContext(ActorContext):
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
-    def _open_supervisor(self) -> SupervisorCell:
+    def open_supervisor(self, supervision: Supervision) -> SupervisorCell:
+        """A supervisor for the children, before the first of them is spawned."""
+        assert self._supervisor is None, "it has no children yet"
+        return self._open_supervisor(supervision)
+
+    def _open_supervisor(self, supervision: Supervision | None = None) -> SupervisorCell:
         cell = self._cell
-        spec = supervisor_spec("children")
+        spec = supervisor_spec("children", (), supervision)
         supervisor = SupervisorCell(cell.services, cell.address, cell, spec, LocalContext, registered=False)
         self._supervisor = cell.own_supervisor = supervisor
         supervisor.launch(cell.run_beside)

@@ -280,6 +280,16 @@ class Hand:
         return self.envelope is not None and self.envelope.slot is not None
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits, is handled, is set aside, is owed an answer, or is to be handled again."""
+        return not (
+            self.load
+            or self._stash
+            or (self._deferred and self._deferred.owes)
+            or (self._redeliveries and len(self._redeliveries))
+        )
+
+    @property
     def left_s(self) -> float:
         """Seconds that the asker of the current message goes on waiting; ``math.inf`` without a deadline."""
         envelope = self.envelope

@@ -74,6 +74,11 @@ class Deferred:
         self._reject = rejected
         self._late = late
 
+    @property
+    def owes(self) -> bool:
+        """Whether an answer is still to be given."""
+        return bool(self._waiting)
+
     def put(self, envelope: Envelope) -> LocalReply:
         """Promise an answer to `envelope`."""
         envelope.holder = self
@@ -131,6 +136,9 @@ class Redeliveries:
         self._services = services
         self._deliver: Callable[[Envelope], None] = partial(mailbox.put_beyond, first=True)
         self._waiting: dict[Envelope, Timer] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def put(self, envelope: Envelope, delay_s: float) -> None:
         """Deliver `envelope` again after `delay_s` seconds."""

@@ -252,6 +252,17 @@ class SupervisorCell(Cell):
         self._launch(cell)
         return cell
 
+    def adopt_soon(self, spec: ChildSpec) -> ActorCell:
+        """A child that takes messages now, and is started without waiting: a failure of its start is supervised."""
+        cell = self._adopt(spec)
+        assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
+        self._launch(cell)
+        return cell
+
+    def start_again(self, cell: Cell) -> None:
+        """Start a child that was stopped to rejoin, unless that has been done."""
+        self._relaunch(cell)
+
     @property
     def is_serving(self) -> bool:
         """Whether it can start children."""

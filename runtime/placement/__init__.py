@@ -13,3 +13,4 @@ from runtime.placement.places import Invitation as Invitation
 from runtime.placement.places import Place as Place
 from runtime.placement.places import StartedHost as StartedHost
 from runtime.placement.processes import Processes as Processes
+from runtime.placement.sharded import Sharded as Sharded

@@ -28,6 +28,7 @@ from runtime.placement.hosts import HostActor, HostedPlace
 from runtime.placement.placed_actors import Away, Residence
 from runtime.placement.placed_nodes import PlacedNode
 from runtime.placement.places import Here, Place
+from runtime.placement.sharded import Sharded
 
 SUPERVISION: Final = Supervision(max_restarts=3, within_s=5.0, backoff=Backoff(), exhausted=Exhausted.PARK)
 """Of the hosts of a place: they are tried again for ever, since a machine may be away for minutes."""
@@ -92,6 +93,8 @@ class Placement:
             raise unknown_place(spec, self._places)
         if isinstance(place, Here):
             return spec
+        if isinstance(spec.factory, Sharded):  # who routes stays here
+            return attrs.evolve(spec, factory=attrs.evolve(spec.factory, place=spec.place), place=None)
         hosted = self._hosted[str(spec.place)]
         problems = [str(problem) for problem in hosted.engine.problems(spec)]
         code = self._codes.get(spec.factory)

@@ -101,7 +101,7 @@ def place_every_actor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def written(self: ActorCode, value: Any, what: str, addresses: Any) -> bytes:
         if isinstance(value, ActorRef):
-            return b"r" + addresses.address_of(value).encode()
+            return b"r" + str(addresses.address_of(value)).encode()
         return kept.data(value)
 
     def read(self: ActorCode, data: bytes, addresses: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated
 import attrs
 import trio
 
-from actors import Dep, Gather, Graph, Recall, Redelivery, Run
+from actors import Actor, Dep, Gather, Graph, Recall, Redelivery, Run
 
 log: list[str] = []
 
@@ -87,3 +87,16 @@ async def burn(paper: Paper) -> Grade:
     while paper.pages:
         time.sleep(0.01)  # noqa: ASYNC251 - that is the fault
     return Grade((), os.getpid())
+
+
+class Counter(Actor[int]):
+    """Notes what it handles in a file, where other processes can see it, and tells in which process it is."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    async def receive(self, message: int) -> tuple[int, int]:
+        with open(self._file, "a") as file:  # noqa: ASYNC230 - a line
+            file.write(f"{message}\n")
+        await trio.sleep(0.01)
+        return message, os.getpid()
