@@ -55,7 +55,7 @@ def test_an_example_has_neither_problems_nor_hints(file: Path) -> None:
 
 
 def test_the_page_that_compares_lengths_counts_every_example_right() -> None:
-    page = (EXAMPLES.parent / "design/coming-from.md").read_text(encoding="utf-8")
+    page = (EXAMPLES.parent / "design/coming-from-langgraph.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)\.py` \| .* \| (\d+)[^|]* \| (\d+) \| ([\d.]+) \|$", page, re.MULTILINE)
 
     assert {name for name, *_ in rows} == FILES.keys()
@@ -66,7 +66,7 @@ def test_the_page_that_compares_lengths_counts_every_example_right() -> None:
 
 
 def test_the_example_nearest_to_the_limit_is_below_it_without_what_sets_up_on_either_side() -> None:
-    page = (EXAMPLES.parent / "design/coming-from.md").read_text(encoding="utf-8")
+    page = (EXAMPLES.parent / "design/coming-from-langgraph.md").read_text(encoding="utf-8")
     name, here, there, ratio = re.findall(r"on either side, `(\w+)\.py` has (\d+) lines to (\d+): ([\d.]+)\.", page)[0]
     sets_up = ("import ", "from ", "#", "async def main", "async with open_runtime", "if __name__", "trio.run(")
     lines = [line.strip() for line in FILES[name].read_text(encoding="utf-8").splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def run(options: Options) -> int:
         except UnderstudyError as error:
             return complain(error, 2)
     out.write(printable(to_text(done, comparison), out))
-    for path, text in ((options.html, to_html(done, comparison)), (options.junit, to_junit(done))):
+    for path, text in ((options.html, to_html(done, comparison)), (options.junit, _junit(done, metrics))):
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
             out.write(printable(f"written to {path}\n", out))
@@ -123,6 +124,14 @@ def _check(options: Options) -> None:
     for path in (options.out, options.html, options.junit):
         if path is not None and not Path(path).resolve().parent.is_dir():
             raise WrongUsage(f"{path}: its folder does not exist")
+
+
+def _junit(done: Evaluation, metrics: Sequence[object]) -> str:
+    """By the first metric that judges outputs: what is measured of a run has no value that it needs."""
+    judge = next((each for each in map(Metric.of, metrics) if not (each.less_is_better or math.isinf(each.high))), None)
+    if judge is None:
+        return to_junit(done, -math.inf)
+    return to_junit(done, judge.low + judge.needs * (judge.high - judge.low), judge.name)
 
 
 def _exit_code(options: Options, done: Evaluation, comparison: Comparison | None) -> int:

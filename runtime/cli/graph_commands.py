@@ -217,7 +217,7 @@ def add_evaluate(commands: Commands) -> None:
         metavar="FILE.py:NAME",
         action="append",
         default=[],
-        help="a function (example, output, trace), a graph, or 'exact', the default; may be given again",
+        help="a function (example, output, trace), a graph, exact (the default), cost, latency or steps; may be repeated",
     )
     evaluating.add_argument("--repeats", metavar="N", type=to_count, default=1, help="runs of each row")
     evaluating.add_argument("--at-once", metavar="N", type=to_count, help="the most runs at the same time")

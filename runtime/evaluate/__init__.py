@@ -9,7 +9,7 @@ from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
-from runtime.evaluate.scoring import Metric, Score, exact
+from runtime.evaluate.scoring import Metric, Score, cost, exact, latency, steps
 from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, converse
 
 __all__ = [
@@ -32,6 +32,9 @@ __all__ = [
     "compared",
     "compile_graph",
     "converse",
+    "cost",
     "evaluate",
     "exact",
+    "latency",
+    "steps",
 ]

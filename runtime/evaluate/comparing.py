@@ -84,6 +84,8 @@ def compared(
     same = [row.id for row in candidate.results if row.repeat == 0 and known.get(row.id) == row.digest]
     if not same:
         raise UsageError("the two evaluations have no row in common.\n  Fix: evaluate both on the same data set.")
+    if math.isinf(judge.high):
+        judge = judge.up_to(max(*before.values(), *after.values()) or 1.0)  # all rows are known here
     differences = [judge.share(after[identity]) - judge.share(before[identity]) for identity in same]
     mean = math.fsum(differences) / len(differences)
     is_sure = flip_probability(differences) <= error

@@ -19,7 +19,7 @@ from runtime.evaluate.comparing import Comparison, compared
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.evaluating import AT_ONCE, evaluate
 from runtime.evaluate.results import RAISED, Evaluation
-from runtime.evaluate.scoring import Metric, Score, exact, scored
+from runtime.evaluate.scoring import Measure, Metric, Score, exact, scored
 from runtime.graphs.run_record import Spend
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import as_mapping
@@ -109,6 +109,11 @@ async def compile_graph(
         LMError: a language model failed.
     """
     judge, plan = Metric.of(metric), graph.plan()
+    if isinstance(judge.judge, Measure) or judge.less_is_better:
+        raise DeclarationError(
+            f"metric={judge.name!r}: an optimiser needs what judges outputs, and is higher for better ones.\n"
+            "  Fix: pass a function (example, output, trace)."
+        )
     await warm_up()
     known = _examples(node_rows(plan.nodes.values(), rows), TRAINING)
     on = known if test_rows is None else _examples(node_rows(plan.nodes.values(), test_rows), TEST)
@@ -125,7 +130,7 @@ async def compile_graph(
             except DeclarationError as error:
                 wrong.append(error)
                 raise
-            return Score(judge.low, f"{RAISED} {score}") if isinstance(score, Exception) else score
+            return Score(judge.worst, f"{RAISED} {score}") if isinstance(score, Exception) else score
 
         return await compile_nodes(
             graph,
@@ -226,7 +231,7 @@ def _metric_for(
         try:
             output = plan.build(plan.values(as_mapping(prediction, compile_graph)))
         except MessageInvalid:
-            return judge.low
+            return judge.worst
         score = judged(known[_key(example)], output)
         # Any other optimiser takes such a prediction for a good one, no matter its score.
         return library().Prediction(score=score.value, feedback=score.reason) if with_words and score.reason else score.value
@@ -293,7 +298,7 @@ def _union(spec: NodeSpec) -> Any:
 
 def _with_none(judge: Metric) -> Metric:
     """The same, told None where the node returned it: an output of a run is a message."""
-    if isinstance(judge.judge, Graph):
+    if isinstance(judge.judge, Graph | Measure):
         return judge
     function = judge.judge
 

@@ -17,7 +17,7 @@ from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
-from runtime.evaluate.scoring import NOTHING, Metric, Score, Trace, metrics_of, result_of, scored
+from runtime.evaluate.scoring import NOTHING, Measure, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import MAX_LABEL
 from runtime.lm.limits.budget import Budget
@@ -99,25 +99,34 @@ class Evaluator:
             "spend": handle.spend,
             "timeline": _timeline(handle, trace),
         }
+        measured = {
+            metric.name: metric.judge.of(known["spend"], known["latency_s"] or 0.0, known["steps"])
+            for metric in self.metrics
+            if isinstance(metric.judge, Measure)
+        }
         if failure is not None:
-            return RowResult(**known, scores={metric.name: metric.low for metric in self.metrics}), failure
+            return RowResult(**known, scores={metric.name: metric.worst for metric in self.metrics} | measured), failure
+        known["scores"] = measured
         return await self._judged(known, example, output, trace, labels)
 
     async def _judged(
         self, known: dict[str, Any], example: Example, output: Any, trace: Trace, labels: dict[str, str]
     ) -> tuple[RowResult, BaseException | None]:
-        scores, reasons, judging = dict[str, float](), dict[str, str](), NOTHING
+        scores: dict[str, float] = known["scores"]
+        reasons, judging = dict[str, str](), NOTHING
         failure: BaseException | None = None
         for metric in self.metrics:
+            if metric.name in scores:
+                continue
             score, used = await scored(self.judges or self.runtime, metric, example, output, trace, labels, self.budget)
             judging = used if judging is NOTHING else judging if used is NOTHING else judging.plus(used)
             if isinstance(score, Exception):
                 failure = score
-                score = Score(metric.low, f"{RAISED} {_shown(score)}")
+                score = Score(metric.worst, f"{RAISED} {_shown(score)}")
             scores[metric.name] = score.value
             if score.reason:
                 reasons[metric.name] = score.reason
-        return RowResult(**known, scores=scores, reasons=reasons, judging=judging), failure
+        return RowResult(**known, reasons=reasons, judging=judging), failure
 
 
 async def evaluate(

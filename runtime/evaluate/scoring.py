@@ -40,9 +40,18 @@ MetricFunction = Callable[[Example, Any, Trace], "bool | float | Score | Awaitab
 
 
 @final
+@attrs.frozen
+class Measure:
+    """What is measured of each run, whether it has an output or not."""
+
+    of: Callable[[Spend, float, int], float]
+    """Of what the run has used, its latency in seconds, and its steps."""
+
+
+@final
 @attrs.frozen(eq=False)
 class Metric:
-    """A function or a graph that judges outputs, under a name.
+    """A function or a graph that judges outputs, or what is measured of runs, under a name.
 
     Args:
         name: as reports show it.
@@ -51,13 +60,24 @@ class Metric:
         low: the lowest value.
         high: the highest value. Comparisons need both to be right.
         needs: the least share of the range that counts as passed in JUnit's form.
+        less_is_better: for costs and the like; a comparison is then "better" where the value is lower.
     """
 
     name: str
-    judge: MetricFunction | Graph[Any, Any]
+    judge: MetricFunction | Graph[Any, Any] | Measure
     low: float = 0.0
     high: float = 1.0
     needs: float = 0.5
+    less_is_better: bool = False
+
+    @property
+    def worst(self) -> float:
+        """What a run scores that has no output."""
+        return self.high if self.less_is_better else self.low
+
+    def up_to(self, high: float) -> Metric:
+        """The same with a highest value, as comparisons need it: ``cost.up_to(0.05)``."""
+        return attrs.evolve(self, high=high)
 
     @classmethod
     def of(cls, given: object) -> Metric:
@@ -84,12 +104,18 @@ class Metric:
         Raises:
             DeclarationError: it is outside.
         """
+        if math.isinf(self.high):
+            raise DeclarationError(
+                f"metric {self.name!r} has no highest value, which a comparison needs.\n"
+                f"  Fix: {self.name}.up_to(…), with a value that no row exceeds."
+            )
         if not self.low <= value <= self.high:
             raise DeclarationError(
                 f"metric {self.name!r} gave {value:g}, which isn't between {self.low:g} and {self.high:g}.\n"
                 f"  Fix: Metric({self.name!r}, {self.name}, low=…, high=…), with bounds that hold for every row."
             )
-        return (value - self.low) / (self.high - self.low)
+        share = (value - self.low) / (self.high - self.low)
+        return 1 - share if self.less_is_better else share
 
 
 def metrics_of(given: Iterable[object] | object) -> tuple[Metric, ...]:
@@ -117,6 +143,14 @@ def exact(example: Example, output: Any, trace: Trace) -> bool:
         wanted = cast("Mapping[str, Any]", expected)
         return all(name in attributes and getattr(output, attributes[name]) == value for name, value in wanted.items())
     return len(attributes) == 1 and all(getattr(output, attribute) == expected for attribute in attributes.values())
+
+
+cost = Metric("cost", Measure(lambda spend, latency_s, steps: spend.cost_usd), high=math.inf, less_is_better=True)
+"""What a run has cost, in US dollars, as far as its models have a known price."""
+latency = Metric("latency", Measure(lambda spend, latency_s, steps: latency_s), high=math.inf, less_is_better=True)
+"""How long a run took, in seconds; 0 for one that an earlier process made."""
+steps = Metric("steps", Measure(lambda spend, latency_s, steps: steps), high=math.inf, less_is_better=True)
+"""How many steps a run took."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -149,6 +183,7 @@ async def scored(
             handle = await runtime.start(graph, question, labels=labels, budget=budget, durable=False)
             answer = _verdict(await result_of(handle))
         else:
+            assert not isinstance(metric.judge, Measure), "it is measured, and judges nothing"
             answer = metric.judge(example, output, trace)
             if inspect.isawaitable(answer):
                 answer = await answer

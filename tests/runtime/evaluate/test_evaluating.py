@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 import trio
@@ -14,8 +15,23 @@ from trio.testing import MockClock
 from actors import LM, Graph
 from actors.errors import DeclarationError, UsageError
 from runtime import open_runtime
-from runtime.evaluate import Dataset, Evaluation, Metric, Progress, Score, compare, compared, evaluate, exact
+from runtime.evaluate import (
+    Dataset,
+    Evaluation,
+    Metric,
+    Progress,
+    Score,
+    compare,
+    compared,
+    cost,
+    evaluate,
+    exact,
+    latency,
+    steps,
+)
 from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.cache import MemoryCache
+from runtime.lm.limits.retry import Retry
 from runtime.testing.network import Exchange, VirtualNetwork
 from tests.runtime.evaluate.grading import Sum, Total, adding, rows
 
@@ -451,3 +467,63 @@ async def test_a_comparison_whose_budget_is_spent_has_no_verdict_from_it(autojum
     assert none.rows == 0
     assert some.candidate is not None
     assert some.candidate.stopped == "the budget is spent"
+
+
+async def test_cost_latency_and_steps_are_metrics_of_failed_runs_too(autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, adding(fails=frozenset({3})), rows(5), [latency, steps, cost, exact])
+        slow = await compare(runtime, adding("base"), adding("same"), rows(5), latency.up_to(10))
+        with pytest.raises(DeclarationError, match=r"'latency' has no highest value.*\n  Fix: latency.up_to"):
+            await compare(runtime, adding("base"), adding("same"), rows(5), latency)
+
+    assert [row.scores["latency"] for row in done.results] == [0, 1, 2, 3, 4]
+    assert (done.mean("steps"), done.mean("cost"), done.mean("exact")) == (1, 0, 4 / 5)
+    assert (slow.difference, slow.verdict) == (0, "undecided")
+    faster = attrs.evolve(
+        done, results=tuple(attrs.evolve(row, scores={"latency": row.scores["latency"] / 2}) for row in done.results)
+    )
+    assert compared(done, faster, latency).difference == pytest.approx(0.25)
+
+
+async def test_what_was_spent_is_the_bill_with_retries_kept_answers_and_a_cancellation(
+    tmp_path: Path, virtual_clock: MockClock
+) -> None:
+    """The second process takes up what the first one has paid for; no answer is in the sum twice, and none is missing."""
+    bill: dict[int, tuple[int, int]] = {}
+    network: VirtualNetwork
+
+    def answer(request: httpx.Request) -> Exchange:
+        number = len(network.requests)
+        if number % 7 == 3:
+            return Exchange.too_many(1)
+        bill[number - 1] = (len(request.content), 3 + number % 5)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "3"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": len(request.content), "completion_tokens": 3 + number % 5, "total_tokens": 0}
+        body = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+        return Exchange.reply(body, latency_s=1.0 + number % 3)
+
+    network = VirtualNetwork({"api.openai.com": answer})
+    graph = Graph("asking", input=Sum, output=Total)
+
+    @graph.node
+    async def ask(given: Sum, lm: LM) -> Total:
+        await lm.chat([{"role": "user", "content": f"Is it {given.left % 4}?"}], temperature=0)  # known after a while
+        return Total(int((await lm.chat([{"role": "user", "content": f"{given.left} + {given.right}"}], temperature=1)).text))
+
+    done: Evaluation | None = None
+    for patience_s in (4.5, math.inf):
+        async with (
+            network.client("openai/gpt-4o-mini", cache=MemoryCache(), retry=Retry(max_attempts=5)) as lm,
+            open_runtime(lm=lm, store=tmp_path / "runs.db", graphs=[graph]) as runtime,
+        ):
+            with trio.move_on_after(patience_s):
+                done = await evaluate(
+                    runtime, graph, rows(12), exact, repeats=2, name="nightly", out=tmp_path / "out.jsonl", at_once=5
+                )
+
+    assert done is not None
+    billed = [used for at, used in bill.items() if not network.requests[at].cancelled]
+    assert len(billed) < len(bill), "some were cut short"
+    spent = done.spend.prompt_tokens + done.spend.completion_tokens
+    assert done.spend.estimated_tokens > 0, "a request that was cut short is counted by its length"
+    assert spent - done.spend.estimated_tokens == sum(map(sum, billed))
