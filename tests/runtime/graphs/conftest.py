@@ -21,7 +21,7 @@ UNSHADOWED = {
 
 @pytest.fixture(autouse=True)
 def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadows]:
-    found, name = Shadows(), request.function.__name__
+    found, name = Shadows(), request.node.originalname
     if crashed.is_wanted():
         runs = crashed.Crashed(name)
         runs.install(monkeypatch)
