@@ -19,6 +19,17 @@ class HostEvent(Event):
 
 @final
 @attrs.frozen(kw_only=True)
+class HostPending(HostEvent):
+    """No machine can hold the host now; it starts when one can. What is to run there waits for ``start_timeout_s``."""
+
+    needs: str
+    """What it needs, in words."""
+    has: str
+    """What there is."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class HostStarted(HostEvent):
     """A host has said hello and takes work."""
 

@@ -25,10 +25,11 @@ from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
 from runtime.graphs.compacting import Compact
-from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
+from runtime.graphs.conversations import Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
+from runtime.graphs.open_talks import IDLE_S, KEEP
 from runtime.graphs.questions import Question
 from runtime.graphs.run_events import AnyEvent, AnyRunEvent
 from runtime.graphs.run_record import RunStatus, Spend, Step

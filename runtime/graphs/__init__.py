@@ -9,6 +9,6 @@ Begin at ``run.py``, which carries out what ``reducer/state.py`` decides. By wha
 - what a run shows: ``run_record.py``, ``run_events.py``;
 - durable runs: ``journaling.py`` (what is written), ``accepting.py`` (how one begins), ``taking_up.py`` and ``resuming.py``
   (how one goes on), ``adopting.py`` (in a changed graph), ``once.py`` and ``uncertain.py`` (what may happen once only);
-- people: ``questions.py``, ``asking.py``, ``humans.py``, ``posting.py``; conversations: ``conversations.py``;
+- people: ``questions.py``, ``asking.py``, ``humans.py``, ``posting.py``; conversations: ``conversations.py``, ``open_talks.py``;
 - tools of agents: ``tooling.py``, ``calling.py``, ``approvals.py``; schedules: ``schedules.py``.
 """

@@ -8,51 +8,32 @@ accepted there before it waits, and what an earlier process has accepted goes on
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
-import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
-from typing import Any, Final, Generic, cast, final
+from typing import Any, Generic, cast, final
 
 import trio
 
-from actors.actor import ActorRef
 from actors.argument_checks import check_count, rejected
-from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
+from actors.errors import ConversationBusy, RunCancelled, UnderstudyError, UsageError
 from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.graphs.options import check_timeout
-from actors.restarts import RestartType
 from actors.store_errors import StoreError
-from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of, said
-from runtime.core.actor_cell import ActorCell
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.foreign_errors import failure_in
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.compacting import Compact, Compactor
-from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
+from runtime.graphs.open_talks import Name, OpenTalks
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.run_events import AnyRunEvent
 from runtime.graphs.run_record import RunStatus
-from runtime.graphs.stored_talks import StoredTalk, key_of, read_talk, talk_id
-from runtime.graphs.talks import Take, Talk, TurnKeeper
-from runtime.journal.store import StoredRun
-
-_LOG = logging.getLogger("understudy.runs")
-KEEP: Final = 50
-"""Turns that are kept unless the caller says otherwise."""
-IDLE_S: Final = 60.0
-"""Seconds after the last message until the actor of a conversation stops."""
-_RETRY_S: Final = 0.05
-"""How soon a conversation is looked at again that another part of this process opens or closes."""
-
-Name = tuple[Graph[Any, Any], str]
-"""A graph and a key."""
+from runtime.graphs.stored_talks import Accepted, read_talk, talk_id
+from runtime.graphs.talks import Talk
 
 _speaking: ContextVar[frozenset[Any]] = ContextVar("understudy_speaking", default=frozenset())
 """The conversations whose turn the caller has, directly or as a node of the run."""
@@ -66,14 +47,8 @@ class Conversations:
         self, root: SupervisorCell, engine: Engine, charging: Callable[[], contextlib.AbstractContextManager[None]]
     ) -> None:
         """`charging` charges the runs that begin in its block to the runtime's budget."""
-        self._root = root
-        self.engine = engine
-        self.charging = charging
-        self._talks: dict[Name, Talk] = {}
-        self._supervisor: SupervisorCell | None = None
-        self._starting = trio.Lock()
-        self._numbers = itertools.count(1)
-        engine.take_talk = self._taken_up
+        self.open = OpenTalks(root, engine, charging, self._go_on)
+        """What is known of those that someone speaks in, or spoke in lately."""
 
     def of(
         self,
@@ -94,133 +69,13 @@ class Conversations:
             raise rejected("conversation", "policy", policy, "a member of Policy, such as Policy.ENQUEUE")
         check_count("conversation", "keep", keep)
         check_timeout("conversation", "idle_s", idle_s)
-        return Conversation(self, graph, key, policy, keep, Compactor(self.engine, compact), idle_s)
+        return Conversation(self.open, graph, key, policy, keep, Compactor(self.open.engine, compact), idle_s)
 
-    def known(self, name: Name) -> Talk | None:
-        """What is known of a conversation; None when nothing was said in it."""
-        return self._talks.get(name)
-
-    async def opened(self, name: Name, keep: int, idle_s: float) -> Talk:
-        """What is known of a conversation that is about to go on. A checkpoint only if it has to be read from a store."""
-        talk = self._talks.setdefault(name, Talk())
-        if self.engine.keeping is None or (talk.stored is not None and not talk.stored.is_lost):
-            return talk
-        deployment = await self.engine.deployment_of(name[0])
-        while True:
-            talk = self._talks.setdefault(name, Talk())  # it may have been closed, and put away, meanwhile
-            talk.opening = talk.opening or trio.Lock()
-            async with talk.opening:
-                if self._talks.get(name) is not talk:
-                    continue
-                if talk.stored is not None and not talk.stored.is_lost:
-                    return talk
-                stored = await StoredTalk.opened(self.engine.keeping, deployment, name[1], keep)
-                if stored is not None:
-                    self._go_on(name, talk, stored, idle_s)
-                    return talk
-            await trio.sleep(_RETRY_S)
-
-    async def _taken_up(self, deployment: Deployment[Any, Any], stored: StoredRun) -> None:
-        """A conversation was this worker's before, or another's who is gone: what it has accepted goes on."""
-        keeping = self.engine.keeping
-        assert keeping is not None, "it was in a store"
-        name = (deployment.graph, key_of(stored))
-        talk = self._talks.setdefault(name, Talk())
-        try:
-            found = await StoredTalk.opened(keeping, deployment, name[1], KEEP, stored)
-        except UnderstudyError as error:
-            _LOG.warning("conversation %r cannot go on: %s", name[1], error)
-            return
-        assert found is not None, "it is this worker's"
-        self._go_on(name, talk, found, IDLE_S)
-        if not talk.waiting:
-            await self._close(name)
-
-    def _go_on(self, name: Name, talk: Talk, stored: StoredTalk, idle_s: float) -> None:
-        """A conversation is open: what was accepted and has no turn stands first in line."""
-        keeping = self.engine.keeping
-        assert keeping is not None, "it was in a store"
-        assert keeping.nursery is not None, "the store is open"
-        talk.stored, talk.turns, talk.last = stored, stored.turns, max(talk.last, stored.last)
-        no_compactor = Compactor(self.engine, None)
-        for accepted in list(stored.pending.values()):
-            one = Conversation[Any, Any](self, name[0], name[1], Policy.ENQUEUE, accepted.keep, no_compactor, idle_s)
-            talk.join(accepted.number)
-            keeping.nursery.start_soon(one.go_on, talk, accepted.number, accepted.message)
-
-    def quiet(self, name: Name) -> None:
-        """The actor of a conversation stops: what a store keeps is put away."""
-        talk = self._talks.get(name)
-        if talk is None:
-            return
-        talk.ref = None
-        keeping = self.engine.keeping
-        if talk.stored is not None and keeping is not None and keeping.nursery is not None:
-            keeping.nursery.start_soon(self._close, name)
-
-    async def _close(self, name: Name) -> None:
-        talk = self._talks.get(name)
-        if talk is None:
-            return
-        talk.opening = talk.opening or trio.Lock()
-        async with talk.opening:
-            if talk.waiting or talk.stored is None:
-                return
-            self._talks.pop(name, None)  # who comes now opens it again, and waits for the store
-            await talk.stored.close()
-
-    async def erase(self, name: Name, talk: Talk) -> None:
-        """Forget what was said; the caller has the turn."""
-        talk.turns = ()
-        if talk.stored is None:
-            return
-        talk.opening = talk.opening or trio.Lock()
-        async with talk.opening:
-            waiting = list(talk.stored.pending.values())
-            erased, talk.stored = talk.stored, None
-            await erased.erase()
-            if not waiting:
-                return
-            keeping = self.engine.keeping
-            assert keeping is not None, "it was in a store"
-            deployment = await self.engine.deployment_of(name[0])
-            talk.stored = await StoredTalk.opened(keeping, deployment, name[1], waiting[0].keep)
-            for accepted in waiting if talk.stored is not None else ():
-                assert talk.stored is not None, "it was just created"
-                talk.stored.accept(accepted.number, accepted.message, accepted.keep)
-
-    def forget(self, name: Name) -> None:
-        """Forget that there was one, unless somebody speaks in it."""
-        talk = self._talks.get(name)
-        if talk is not None and not talk.waiting and not talk.turns and talk.stored is None:
-            del self._talks[name]
-
-    async def take(self, name: Name, talk: Talk, idle_s: float, released: trio.Event) -> None:
-        """Wait for the turn."""
-        while True:
-            ref = talk.ref if talk.ref is not None else await self._start(name, talk, idle_s)
-            try:
-                return await ref.ask(Take(released))
-            except ActorStopped:  # it has just become quiet
-                if talk.ref is ref:  # another may have started the next one
-                    talk.ref = None
-
-    async def _start(self, name: Name, talk: Talk, idle_s: float) -> ActorRef[Any]:
-        async with self._starting:
-            if talk.ref is not None:
-                return talk.ref
-            if self._supervisor is None or not self._supervisor.is_serving:
-                free = "conversations"
-                free = self._root.free_name(free) if free in self._root.children.cells else free
-                started = await self._root.start_child(supervisor_spec(free, ()))
-                assert isinstance(started, SupervisorCell), "a SupervisorSpec makes a supervisor"
-                self._supervisor = started
-            made = (idle_s, lambda: talk.waiting > 0, functools.partial(self.quiet, name))
-            child = ChildSpec(f"{name[0].name}-{next(self._numbers)}", TurnKeeper, made, restart=RestartType.TEMPORARY)
-            cell = await self._supervisor.start_child(child)
-            assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
-            talk.ref = cell.ref
-            return cell.ref
+    async def _go_on(self, name: Name, talk: Talk, accepted: Accepted, idle_s: float) -> None:
+        """Run what an earlier process has accepted, under the policy that lets everything have its turn."""
+        compactor = Compactor(self.open.engine, None)
+        one = Conversation[Any, Any](self.open, name[0], name[1], Policy.ENQUEUE, accepted.keep, compactor, idle_s)
+        await one.go_on(talk, accepted.number, accepted.message)
 
 
 @final
@@ -229,7 +84,7 @@ class Conversation(Generic[In, Out]):
 
     def __init__(
         self,
-        owner: Conversations,
+        owner: OpenTalks,
         graph: Graph[In, Out],
         key: str,
         policy: Policy,

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import trio
 
-from actors.argument_checks import rejected
+from actors.argument_checks import check_count
 from actors.errors import UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
@@ -76,8 +76,7 @@ class Deployments:
     async def deploy(self, graph: Graph[In, Out], max_runs: float = math.inf) -> Deployment[In, Out]:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
         _check_graph(graph)
-        if max_runs != math.inf and (not isinstance(max_runs, int) or isinstance(max_runs, bool) or max_runs < 1):
-            raise rejected(Deployment, "max_runs", max_runs, "a whole number >= 1 or math.inf")
+        check_count(Deployment, "max_runs", max_runs, unbounded=True)
         async with self._deploying:
             known = self._by_graph.get(graph)
             if known is not None and known.is_running:

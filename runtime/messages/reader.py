@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import attrs
 
 from actors.errors import DeclarationError, InternalError
-from actors.words import MAX_SHOWN, cut
+from actors.words import MAX_SHOWN, cut, with_article
 from runtime.messages import schemas
 from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, Path, flaws, parse
@@ -51,7 +51,7 @@ def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_
             if not found:
                 return read_value
     name = schemas.type_name(annotation)
-    raise invalid(f"The value does not make {_article(name)} {name}", found)
+    raise invalid(f"The value does not make {with_article(name)}", found)
 
 
 def read_text(annotation: Any, text: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
@@ -304,10 +304,6 @@ def _fits_none(
 def _is_tag(problem: FieldProblem, path: Path) -> bool:
     """Whether a field right in the object should have had another of a few values, by which its author distinguishes types."""
     return len(problem.path) == len(path) + 1 and problem.message.startswith(_ONE_OF)
-
-
-def _article(name: str) -> str:
-    return "an" if name[:1] in "AEIOUaeiou" else "a"
 
 
 def _misfit(annotation: Any, expected: str, value: Any, path: Path, problems: list[FieldProblem]) -> Any:

@@ -6,6 +6,7 @@ hosts, ``link.py`` and ``protocol.py`` are the connection to one. Their side of 
 
 from runtime.core.host_events import HostEvent as HostEvent
 from runtime.core.host_events import HostLost as HostLost
+from runtime.core.host_events import HostPending as HostPending
 from runtime.core.host_events import HostStarted as HostStarted
 from runtime.placement.places import Gone as Gone
 from runtime.placement.places import Here as Here

@@ -7,6 +7,7 @@ import hmac
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, final
 
 import attrs
@@ -21,7 +22,7 @@ from actors.portable import portable_name
 from actors.words import listed, repr_of, said
 from runtime.core.events import EventBus
 from runtime.core.host_events import HostLost as HostLostEvent
-from runtime.core.host_events import HostStarted
+from runtime.core.host_events import HostPending, HostStarted
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
@@ -207,7 +208,12 @@ class HostedPlace:
 
     def invite(self, host: str) -> Invitation:
         """An invitation for the next start of `host`."""
-        return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s)
+        pending = partial(self._tell_pending, host)
+        return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s, pending)
+
+    def _tell_pending(self, host: str, needs: str, has: str) -> None:
+        if self._events.wants(HostPending):
+            self._events.publish(HostPending(place=self.name, host=host, needs=needs, has=has))
 
     def link_to(self, started: StartedHost, invitation: Invitation, lives: PlacedLives) -> Link:
         """The link to a host that was started, over which `lives` speak."""

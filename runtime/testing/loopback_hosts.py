@@ -91,6 +91,8 @@ class LoopbackHosts:
     @contextlib.asynccontextmanager
     async def start(self, host_id: str, invitation: Invitation, /) -> AsyncGenerator[_LoopbackHost]:
         """See ``Place.start``."""
+        if host_id in self._held_back:
+            invitation.pending("a place to start", "none: it is held back")
         while host_id in self._held_back:
             await self._may_start.wait()
         self.started.append(host_id)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, final
 import attrs
 import trio
 
-from actors.argument_checks import rejected
+from actors.argument_checks import check_count, rejected
 from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact
@@ -40,9 +40,7 @@ class Recording:
 
     def __attrs_post_init__(self) -> None:
         for name, least in (("runs", 1), ("events_per_run", 2), ("bytes", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise rejected(Recording, name, value, f"a whole number >= {least}")
+            check_count(Recording, name, getattr(self, name), least)
         if self.content not in ("full", "none"):
             raise rejected(Recording, "content", self.content, '"full" or "none"')
         if self.redact is not None and not callable(self.redact):

@@ -13,12 +13,12 @@ from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.restarts import wants_asyncio
-from actors.words import attribute_of, repr_of, said
+from actors.words import attribute_of, repr_of, said, with_article
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
     """The error for a run that is started with something else than the graph's input."""
-    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"{_a(type(got).__name__)} {type(got).__name__}"
+    what = f"the class {got.__name__} itself" if isinstance(got, type) else with_article(type(got).__name__)
     call = unawaited(got)
     example = f"{plan.input_types[0].__name__}(…)" if call is None else call
     return DeclarationError(
@@ -101,7 +101,7 @@ def _declared(spec: NodeSpec) -> str:
 def undeclared(spec: NodeSpec, got: object, index: int | None = None) -> DeclarationError:
     """The error for a value that the node's return annotation does not name; `index`: which item of a list or stream it is."""
     kind = type(got).__name__
-    what = "None" if got is None else f"the class {got.__name__} itself" if isinstance(got, type) else f"{_a(kind)} {kind}"
+    what = "None" if got is None else f"the class {got.__name__} itself" if isinstance(got, type) else with_article(kind)
     example = f"{spec.outputs[0].__name__}(…)" if spec.outputs else "None"
     is_thread = spec.kind is Kind.THREAD
     if inspect.iscoroutine(got):
@@ -134,10 +134,6 @@ def undeclared(spec: NodeSpec, got: object, index: int | None = None) -> Declara
     return DeclarationError(
         f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Fix: {fix}"
     )
-
-
-def _a(word: str) -> str:
-    return "an" if word[:1] in "AEIOUaeiou" else "a"
 
 
 MOST_SAID = 2_000

@@ -139,7 +139,7 @@ async def test_a_quiet_conversation_leaves_memory_and_goes_on():
         assert talk.history == ()
         assert "talks-" not in str(runtime.tree())
         owner: Conversations = runtime._conversations
-        assert owner.known((graph, "user-7")) is None
+        assert owner.open.known((graph, "user-7")) is None
         assert await talk.send(Said("b")) == Answer("B", 1)
 
 

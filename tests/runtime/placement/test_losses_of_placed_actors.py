@@ -27,6 +27,7 @@ from actors import (
 )
 from runtime import ActorCrashed, Pool, Routing, open_runtime
 from runtime.placement import HostLost as HostLostEvent
+from runtime.placement import HostPending
 from runtime.testing.loopback_hosts import LoopbackHosts
 
 QUICK = Backoff(first_s=0.05, jitter=0)
@@ -230,8 +231,8 @@ async def test_a_silent_host_ends_the_ask_when_it_is_given_up(fault, after_s, au
 
 
 async def test_while_a_place_has_no_host_messages_wait_within_their_deadline(autojump_clock):
-    place = LoopbackHosts(1, start_timeout_s=60.0)
-    async with open_runtime(places={"cpu": place}) as runtime:
+    place, events = LoopbackHosts(1, start_timeout_s=60.0), list[Any]()
+    async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
         mailbox = MailboxSpec(capacity=2, overflow=Overflow.BLOCK)
         ref = await runtime.spawn(Worker, 0.0, name="w", place="cpu", mailbox=mailbox)
         place.hold_back("host-1")
@@ -247,6 +248,8 @@ async def test_while_a_place_has_no_host_messages_wait_within_their_deadline(aut
         assert blocked.cancelled_caught
         place.let_start()
         assert (await ref.ask(5))[2] == [2, 3, 5]
+    (pending,) = [event for event in events if isinstance(event, HostPending)]
+    assert (pending.place, pending.host, pending.needs) == ("cpu", "host-1", "a place to start")
 
 
 async def test_no_host_in_time_is_a_failed_start_and_spends_the_budget(autojump_clock):
