@@ -32,6 +32,9 @@ from runtime.evaluate.scoring import Metric
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 
+BAR = 10
+"""Characters of the bar that shows how far it is; a line of 60 has room for it."""
+
 
 @final
 @attrs.frozen
@@ -96,7 +99,13 @@ def run(options: Options) -> int:
         if beside and is_apart:
             apart = make_clients(beside, options.versus_model or options.model, options.lms, options.api_base)
         work = _Work(options, graph, beside[0] if beside else None, data, metrics, models, apart, progress)
-        result = run_until_interrupted(work.main)
+        try:
+            result = run_until_interrupted(work.main)
+        except KeyboardInterrupt:
+            progress.clear()
+            if options.out is not None:
+                sys.stderr.write(printable(f"what was done is kept in {options.out}; the same command goes on\n", sys.stderr))
+            raise
     progress.clear()
     if isinstance(result, int):
         return result
@@ -220,6 +229,10 @@ class _Work:
         if not self.told:
             return "evaluating"
         now = self.told[0]
+        if self.progress.is_live:
+            full = BAR * now.done // now.of
+            bar = "█" * full + "░" * (BAR - full)
+            return f"{bar} {now.done} of {now.of}, mean {now.mean:.3f}, ${now.cost_usd:.4f}, {now.left_s:.0f} s left"
         return f"{now.done} of {now.of} runs, mean {now.mean:.3f}, ${now.cost_usd:.4f}, about {now.left_s:.0f} s left"
 
 

@@ -13,6 +13,7 @@ import attrs
 
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
+from actors.words import repr_of
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid, lines_of
 from runtime.messages.reader import read
@@ -115,11 +116,23 @@ class Dataset(Sequence[Example]):
     def of(cls, rows: Iterable[Any], graph: Graph[Any, Any]) -> Self:
         """Rows of a program: messages of the input type, mappings as in :meth:`load`, or ``dspy.Example`` objects.
 
-        Rows of a Hugging Face ``Dataset`` are mappings, so it can be given as it is.
+        A ``Dataset`` or ``IterableDataset`` of Hugging Face's library is given as it is, a ``DatasetDict`` by one of its splits.
 
         Raises:
-            DeclarationError: no row is an example.
+            DeclarationError: no row is an example, or `rows` are none.
         """
+        given: Any = rows
+        if isinstance(given, Mapping) and given:
+            names = list(cast("Mapping[str, Any]", given))
+            raise DeclarationError(
+                f"Dataset.of({type(rows).__name__}): expected rows, got {', '.join(map(repr, names[:5]))}.\n"
+                f"  Fix: pass one of its parts, such as rows[{names[0]!r}]; a single row stands in a list."
+            )
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise DeclarationError(
+                f"Dataset.of({repr_of(rows)}): expected rows.\n"
+                "  Fix: pass a list of messages or mappings; Dataset.load(path, graph) reads a file."
+            )
         return cls._of(((f"row {at}", row) for at, row in enumerate(rows, 1)), graph, "rows")
 
     @classmethod
@@ -133,7 +146,8 @@ class Dataset(Sequence[Example]):
                     raise ValueError(f"its id {example.id!r} is that of an earlier row")
                 examples[example.id] = example
             except MessageInvalid as error:
-                bad.append(BadRow(place, "; ".join(lines_of(error.problems)) + _names_in(row)))
+                why = "; ".join(lines_of(error.problems))
+                bad.append(BadRow(place, why + (_names_in(row) if ": missing" in why else "")))
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(BadRow(place, str(error)))
         if not examples:

@@ -388,7 +388,7 @@ def answers_are_matched_by_their_order(patch: pytest.MonkeyPatch) -> None:
 
 def a_lease_that_has_ended_is_not_noticed_by_an_append(patch: pytest.MonkeyPatch) -> None:
     def unfenced(self: Any, rows: Any, question: Any, answered: Any) -> None:
-        self._commit([row for row in rows if row.run in self._data.runs], question, answered)
+        self._data.commit([row for row in rows if row.run in self._data.runs], question, answered, self.wall_time())
 
     patch.setattr(MemoryStore, "_written", unfenced)
 

@@ -313,6 +313,17 @@ def test_cells_that_are_missing_or_too_many_make_a_bad_row_and_no_label(tmp_path
         Dataset.load(broken, adding())
 
 
+def test_what_is_no_rows_is_rejected() -> None:
+    class Splits(dict[str, list[Any]]):
+        """As Hugging Face's ``DatasetDict``."""
+
+    with pytest.raises(DeclarationError, match=r"Dataset.of\(Splits\): expected rows, got 'train'.\n  Fix: .*rows\['train'\]"):
+        Dataset.of(Splits(train=rows(2)), adding())
+    for wrong in (3, "cases.jsonl"):
+        with pytest.raises(DeclarationError, match=r"expected rows.\n  Fix: .*Dataset.load"):
+            Dataset.of(wrong, adding())  # type: ignore[arg-type]
+
+
 def test_a_file_without_a_row_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "hello"}\n')

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from actors import LM, Actor, ActorFailed, Completion, Graph, LMUnavailable, RunFailed, Usage, UsageError
 from runtime import LMCalled, LMDelta, open_runtime
@@ -100,6 +101,7 @@ async def test_a_placed_actor_asks_the_models_of_its_runtime_and_its_cancelled_c
         assert await ref.ask("hello") == "big"
         with trio.move_on_after(3):
             await ref.ask("slow")
+        await trio.testing.wait_all_tasks_blocked()  # the asker waits no more, and the host hears of it
         assert (large.in_flight, large.calls[-1].cancelled, large.calls[-1].ended_s) == (0, True, 4.0)
         await ref.ask("beside")
         await trio.sleep(5)

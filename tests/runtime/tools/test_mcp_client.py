@@ -153,7 +153,7 @@ async def test_a_server_that_is_killed_a_hundred_times_is_named_each_time_and_se
     async with open_runtime(supervision=SUPERVISION) as runtime:
         ref = await runtime.spawn(mcp("files", command=COMMAND).factory, name="files")
         for _ in range(100):
-            with trio.fail_after(60):
+            with trio.fail_after(300):
                 first = int(await ref.ask(CallTool("pid", {}, "pid")))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(waiting, ref)
