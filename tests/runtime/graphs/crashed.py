@@ -39,6 +39,8 @@ WANTED_IN: Final = "EVERY_RUN_CRASHED"
 """The environment variable that wants it: the file to which each test adds its figures."""
 PAIRS: Final = "EVERY_RUN_CRASHED_TWICE"
 """The environment variable that wants pairs of crashes as well, at a sample of the records."""
+MODELS: Final = "EVERY_RUN_CRASHED_WITH_MODELS"
+"""The environment variable that has the libraries of language models imported first."""
 WAIT_S: Final = 3_000.0
 """Virtual seconds after which a run that has not ended waits for something that its test does."""
 LOOK_S: Final = 100.0
@@ -198,8 +200,8 @@ class Crashed:
         _tried[self._name] += 1
         if self._name in OTHERWISE or _tried[self._name] > MOST_PARAMETERS:
             return
-        for library in ("dspy", "litellm"):  # in a thread it may take longer, on a busy machine, than virtual time waits for it
-            importlib.import_module(library)
+        for library in ("dspy", "litellm") if os.environ.get(MODELS) else ():
+            importlib.import_module(library)  # in a thread it may take longer, on a busy machine, than virtual time waits
         engine: Any = Engine
         for name in ("run", "start", "stream"):
             monkeypatch.setattr(engine, name, self._noting(getattr(engine, name), 3 if name == "start" else 2))
