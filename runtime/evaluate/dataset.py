@@ -176,7 +176,7 @@ class Dataset(Sequence[Example]):
 def _table(text: str) -> Iterator[tuple[int, Any]]:
     """The rows of CSV by the line on which they end; a row that doesn't fit the first line is a text that says so."""
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    names = next(reader, [])
+    names = next(reader, list[str]())
     for cells in reader:
         if len(cells) == len(names):
             yield reader.line_num, dict(zip(names, cells, strict=True))
