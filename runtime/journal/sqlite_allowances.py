@@ -12,7 +12,7 @@ def owe(name: str, micros: int, now: int, db: sqlite3.Connection) -> int:
     row = db.execute("select until from allowances where name = ?", (name,)).fetchone()
     owed = 0 if row is None or row[0] is None else max(0, row[0] - now)
     db.execute(
-        "insert into allowances(name, until) values (?1, ?2) on conflict (name) do update set until = ?2",
+        "insert into allowances(name, until) values (?, ?) on conflict (name) do update set until = excluded.until",
         (name, now + max(0, owed + micros)),
     )
     return owed
@@ -27,7 +27,8 @@ def spend(name: str, amount: Amount, most: Amount, db: sqlite3.Connection) -> tu
         return False, spent
     after = Amount(max(0.0, tokens), max(0.0, usd))
     db.execute(
-        "insert into allowances(name, tokens, usd) values (?1, ?2, ?3) on conflict (name) do update set tokens = ?2, usd = ?3",
+        "insert into allowances(name, tokens, usd) values (?, ?, ?) "
+        "on conflict (name) do update set tokens = excluded.tokens, usd = excluded.usd",
         (name, after.tokens, after.usd),
     )
     return True, after
