@@ -19,6 +19,7 @@ import trio
 from actors import ActorFailed, ActorRef, ActorStartFailed, Graph
 from actors.errors import DeclarationError, RunFailed, ToolFailed, ToolServerLost, ToolTimedOut
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools
+from actors.restarts import Backoff
 from runtime import ToolCalled, open_runtime
 from runtime.graphs.run_events import ToolsChanged
 from runtime.graphs.toolbox_actors import SUPERVISION
@@ -150,10 +151,11 @@ async def test_a_server_that_is_killed_a_hundred_times_is_named_each_time_and_se
         took_s.append(trio.current_time() - killed_at_s)
         named.append(type(failure).__name__)
 
-    async with open_runtime(supervision=SUPERVISION) as runtime:
+    at_once = attrs.evolve(SUPERVISION, backoff=Backoff(first_s=0.01, cap_s=0.05))  # or most rounds wait for two seconds
+    async with open_runtime(supervision=at_once) as runtime:
         ref = await runtime.spawn(mcp("files", command=COMMAND).factory, name="files")
         for _ in range(100):
-            with trio.fail_after(300):
+            with trio.fail_after(60):
                 first = int(await ref.ask(CallTool("pid", {}, "pid")))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(waiting, ref)
