@@ -19,12 +19,13 @@ JOINED_S: Final = 0.05
 def joined(entries: Iterable[KeptEvent]) -> Iterator[KeptEvent]:
     """`entries`, where pieces of one field that follow one another are one piece, under the number of the last of them.
 
-    Only neighbours are joined, so a reader which comes back after any number has lost nothing. The pieces of a node's field and
-    of the answer that it is read from alternate: a reader who wants them joined asks for one of the kinds.
+    What was read back from a store goes out as it was sent. Only neighbours are joined, so a reader which comes back after any
+    number has lost nothing. The pieces of a node's field and of the answer that it is read from alternate: a reader who wants
+    them joined asks for one of the kinds.
     """
     waiting: list[KeptEvent] = []
     for entry in entries:
-        if waiting and not _go_together(waiting[0].event, entry.event):
+        if waiting and not _go_together(waiting[0], entry):
             yield _as_one(waiting)
             waiting = []
         waiting.append(entry)
@@ -32,8 +33,9 @@ def joined(entries: Iterable[KeptEvent]) -> Iterator[KeptEvent]:
         yield _as_one(waiting)
 
 
-def _go_together(first: Event, other: Event) -> bool:
-    if other.at_s - first.at_s > JOINED_S:
+def _go_together(before: KeptEvent, after: KeptEvent) -> bool:
+    first, other = before.event, after.event
+    if before.is_read_back or after.is_read_back or other.at_s - first.at_s > JOINED_S:
         return False
     match first, other:
         case FieldDelta(), FieldDelta():

@@ -42,6 +42,11 @@ class KeptEvent:
         """Such as ``node.finished``."""
         return self._name if self._name is not None else name_of(type(self.event))
 
+    @property
+    def is_read_back(self) -> bool:
+        """Whether it comes from a store, with the very text that was sent, of which this event may hold less."""
+        return self._name is not None
+
     def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
         """Its JSON, for readers who see what is inside, or others."""
         shown = inside or not is_sensitive(type(self.event))

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import Graph
 from runtime.core.events import Event
 from runtime.graphs.run_events import FieldDelta, NodeStarted
+from runtime.journal import MemoryStore
+from runtime.serve import Recording
 from runtime.serve.joining import joined
 from runtime.testing import ScriptedLM
 from runtime.testing.models.answers import Answer as Scripted
@@ -63,7 +66,8 @@ def test_a_reader_that_comes_back_after_any_number_reads_every_text_once(pieces:
     assert all(later.seq > former.seq for former, later in itertools.pairwise(seen))
 
 
-async def test_a_reader_of_a_run_that_is_over_gets_a_field_in_one_piece(virtual_clock: Any) -> None:
+def talking() -> Graph[Question, Answer]:
+    """A node whose answer comes in pieces."""
     graph = Graph("talking", input=Question, output=Answer)
 
     @graph.predict(stream=True)
@@ -71,9 +75,30 @@ async def test_a_reader_of_a_run_that_is_over_gets_a_field_in_one_piece(virtual_
         """Answer."""
         raise NotImplementedError
 
+    return graph
+
+
+@pytest.mark.parametrize("content", ["full", "none"])
+async def test_what_was_sent_is_sent_again_in_the_same_pieces_after_a_restart(content: Any, virtual_clock: Any) -> None:
+    """Without content there is no text in them to be joined."""
+    store = MemoryStore()
+    options: Any = {"store": store, "record": Recording(content=content)}
+    async with serving(talking(), lm=ScriptedLM([Scripted({"text": "one two three"})]), **options) as client:
+        body = {"input": attrs.asdict(Question("a"))}
+        run = (await client.post("/v1/graphs/talking/runs", body, headers={"prefer": "wait=60"})).json()["id"]
+        sent = await client.get(f"/v1/runs/{run}/events", headers=SSE)
+    async with serving(talking(), lm=ScriptedLM([]), **options) as client:
+        again = await client.get(f"/v1/runs/{run}/events?kinds=field.", headers=SSE)
+
+    assert [event for event in sent.events() if event[1] == "field.delta"] == again.events()
+    assert len(again.events()) == 3
+    assert again.is_whole
+
+
+async def test_a_reader_of_a_run_that_is_over_gets_a_field_in_one_piece(virtual_clock: Any) -> None:
     words = "one two three four five six seven"
     lm = ScriptedLM([Scripted({"text": words})])
-    async with serving(graph, lm=lm) as client:
+    async with serving(talking(), lm=lm) as client:
         body = {"input": attrs.asdict(Question("a"))}
         run = (await client.post("/v1/graphs/talking/runs", body, headers={"prefer": "wait=60"})).json()["id"]
         fields = await client.get(f"/v1/runs/{run}/events?kinds=field.,run.", headers=SSE)
