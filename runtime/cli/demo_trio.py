@@ -15,7 +15,7 @@ from runtime.cli import study
 from runtime.cli.demo_graph import Intent, graph, shown
 from runtime.cli.timeline import Measured
 from runtime.core.events import ActorCrashed, ActorRestarting, ActorStarted, Event, EventStream, MessageRedelivering
-from runtime.graphs.run_events import NodeFinished, NodeStarted, RunFinished
+from runtime.graphs.records.run_events import NodeFinished, NodeStarted, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 

@@ -24,15 +24,15 @@ from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.approvals import remember_forms
-from runtime.graphs.away import Placing
-from runtime.graphs.carried import in_context
-from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
-from runtime.graphs.handed_tools import HandedTools, outside_of_runs
-from runtime.graphs.questions import Desk
-from runtime.graphs.toolbox_actors import ServedToolboxes
-from runtime.graphs.tooling import Equipment
+from runtime.graphs.nodes.approvals import remember_forms
+from runtime.graphs.nodes.away import Placing
+from runtime.graphs.nodes.handed_tools import HandedTools, outside_of_runs
+from runtime.graphs.nodes.toolbox_actors import ServedToolboxes
+from runtime.graphs.nodes.tooling import Equipment
+from runtime.graphs.records.carried import in_context
+from runtime.graphs.records.questions import Desk
+from runtime.graphs.runs.dependencies import ContextKeeper, Contexts
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.predict_checks import predict_problems
 from runtime.lm.models import Connections, Models

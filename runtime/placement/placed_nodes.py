@@ -15,10 +15,10 @@ from actors.graphs.dependencies import Dependency, Supply
 from actors.graphs.node import NodeSpec
 from actors.lm import LM
 from actors.placement_errors import HostLost
-from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.injected import NodeRun
-from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import ActiveDelivery
+from runtime.graphs.nodes.injected import NodeRun
+from runtime.graphs.runs.dependencies import RunDependencies
+from runtime.graphs.runs.pulse import Pulse
+from runtime.graphs.runs.run import ActiveDelivery
 from runtime.placement.call_payloads import NodeCodec, packed, unpacked
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link

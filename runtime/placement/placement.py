@@ -21,7 +21,7 @@ from actors.supervision import ChildSpec, Exhausted, Supervision, supervisor_spe
 from actors.words import repr_of
 from runtime.core.services import Services, unknown_place
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.away import Elsewhere, Nowhere, Placing, unknown_places
+from runtime.graphs.nodes.away import Elsewhere, Nowhere, Placing, unknown_places
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.hosts import HostActor, HostedPlace

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from actors.errors import UsageError
 from runtime.core.events import Event
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMCalled,
     NodeEvent,
     NodeFellBack,

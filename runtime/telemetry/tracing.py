@@ -17,7 +17,7 @@ from actors.argument_checks import rejected
 from actors.words import repr_of, said
 from runtime.core.events import Event
 from runtime.core.origin import current_origin
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMAsked,
     LMCalled,
     LMCallStarted,

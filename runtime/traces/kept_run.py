@@ -11,9 +11,9 @@ import attrs
 import trio
 
 from runtime.core.events import Event, EventsMissed
-from runtime.graphs.labels import RESERVED, public
-from runtime.graphs.run_events import NodeStarted
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.labels import RESERVED, public
+from runtime.graphs.records.run_events import NodeStarted
+from runtime.graphs.records.run_record import Spend
 from runtime.traces.event_json import Encoder, is_sensitive, name_of
 from runtime.traces.past import Identity, identity_of, is_made_again
 

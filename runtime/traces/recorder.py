@@ -14,8 +14,8 @@ import attrs
 import trio
 
 from actors.argument_checks import check_count, rejected
-from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
+from runtime.graphs.records.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact
 from runtime.traces.kept_run import KeptEvent, RunRecord
 from runtime.traces.past import identity_of

@@ -16,10 +16,10 @@ from actors.graphs.annotations import Many
 from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
 from actors.placement_errors import HostLost
-from runtime.graphs.delivery import bound, called, taken
-from runtime.graphs.dependencies import Contexts, RunDependencies
-from runtime.graphs.generator import hand_out
+from runtime.graphs.nodes.delivery import bound, called, taken
+from runtime.graphs.nodes.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
+from runtime.graphs.runs.dependencies import Contexts, RunDependencies
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.hosted_run import HostedRun

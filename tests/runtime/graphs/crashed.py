@@ -28,7 +28,7 @@ from actors.graphs.tools import ToolForm
 from actors.groups import leaves_of
 from runtime import Runtime, open_runtime
 from runtime.graphs.engine import Engine
-from runtime.graphs.recorded_errors import RecordedError
+from runtime.graphs.records.recorded_errors import RecordedError
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.messages.sameness import is_same

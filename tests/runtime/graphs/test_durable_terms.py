@@ -10,8 +10,8 @@ import trio
 
 from actors import LM, Graph, LMBudgetExhausted, Run, RunFailed, StepsExceeded, Usage
 from runtime import RunResumed, open_runtime
-from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.terms import BudgetTerms, Terms, read_terms
+from runtime.graphs.records.labels import labels_in, text_of
+from runtime.graphs.runs.terms import BudgetTerms, Terms, read_terms
 from runtime.journal.memory import MemoryStore
 from runtime.lm.limits.budget import Budget, budgets_with
 from runtime.testing import ScriptedLM

@@ -14,7 +14,7 @@ import trio.testing
 from actors import AlreadyAnswered, Graph, NodeFailed, NodeTimedOut, Run, RunFailed, UnknownRun, UsageError
 from actors.message_errors import MessageInvalid
 from runtime import QuestionAnswered, QuestionAsked, open_runtime
-from runtime.graphs.run import ActiveDelivery, ActiveRun
+from runtime.graphs.runs.run import ActiveDelivery, ActiveRun
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.testing.stores.crashes import crash_everywhere

@@ -10,7 +10,7 @@ import trio
 from actors import Graph
 from actors.errors import DeclarationError, RunFailed
 from runtime import Runtime, open_runtime
-from runtime.graphs.run_events import RunEvent
+from runtime.graphs.records.run_events import RunEvent
 from runtime.traces import Encoder, Recorder, Recording, RunRecord
 
 
