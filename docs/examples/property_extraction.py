@@ -28,7 +28,7 @@ class VectorQuery:
 
 
 @attrs.frozen
-class Parameters:
+class QueryParameters:
     label: str
     meaning: str | None
     since: dict[str, str]
@@ -38,7 +38,7 @@ class Parameters:
 @attrs.frozen
 class Cypher:
     text: str
-    parameters: Parameters
+    parameters: QueryParameters
 
 
 # What a model has answered is sent beside the query and never becomes a part of its text:
@@ -77,7 +77,7 @@ async def vector_query(intent: Intent) -> VectorQuery:
 
 @graph.node
 async def merge(intent: Intent, time: TimeFilters, other: OtherFilters, vector: VectorQuery) -> Cypher:
-    parameters = Parameters(intent.label, vector.query, since=time.filters, equal=other.filters)
+    parameters = QueryParameters(intent.label, vector.query, since=time.filters, equal=other.filters)
     return Cypher(BY_LABEL if vector.query is None else BY_MEANING, parameters)
 
 

@@ -42,7 +42,7 @@ class VectorQuery:
 
 
 @attrs.frozen
-class Parameters:
+class QueryParameters:
     """What the query is asked with; a driver sends it beside the text."""
 
     label: str
@@ -57,7 +57,7 @@ class Cypher:
 
     text: str
     """One of the two constants below: nothing that a model has answered becomes a part of it."""
-    parameters: Parameters
+    parameters: QueryParameters
 
 
 BY_LABEL = """
@@ -101,7 +101,7 @@ async def merge(intent: Intent, time: TimeFilters, other: OtherFilters, vector: 
 
 def cypher(intent: Intent, time: dict[str, str], other: dict[str, str], query: str | None) -> Cypher:
     """The query that the parts make."""
-    return Cypher(BY_LABEL if query is None else BY_MEANING, Parameters(intent.label, query, since=time, equal=other))
+    return Cypher(BY_LABEL if query is None else BY_MEANING, QueryParameters(intent.label, query, since=time, equal=other))
 
 
 def shown(query: Cypher) -> str:

@@ -26,7 +26,7 @@ found.loader.exec_module(example)
 TIME, OTHER, VECTOR = 0.726, 1.125, 1.153  # seconds, as the log of the study has them
 INTENT = example.Intent("ideas since last week about trio", "Idea", "2025-12-12")
 CYPHER = example.Cypher(
-    example.BY_MEANING, example.Parameters("Idea", "trio", since={"created_at": "2025-12-05"}, equal={"status": "new"})
+    example.BY_MEANING, example.QueryParameters("Idea", "trio", since={"created_at": "2025-12-05"}, equal={"status": "new"})
 )
 ANSWERS: dict[str, dict[str, Any]] = {
     "time properties": {"filters": {"created_at": "2025-12-05"}},
@@ -69,7 +69,7 @@ async def test_what_a_model_answers_never_becomes_a_part_of_the_querys_text(virt
         cypher = await runtime.run(example.graph, example.Intent(hostile, hostile, "2025-12-12"))
 
     assert cypher.text == example.BY_MEANING
-    assert cypher.parameters == example.Parameters(hostile, hostile, since={hostile: hostile}, equal={"status": "new"})
+    assert cypher.parameters == example.QueryParameters(hostile, hostile, since={hostile: hostile}, equal={"status": "new"})
 
 
 async def test_a_second_run_takes_as_long_and_gives_the_same(virtual_clock):
