@@ -58,7 +58,7 @@ async def recorded_twice(store: MemoryStore) -> Sequence[str]:
                 for key in [key for key in told if key[0] is RecordKind.EMITTED and key[1].startswith(f"{record.path}#")]:
                     del told[key]
             elif record.kind is RecordKind.ANSWERED and details_of(record).get("how") == WITHDRAWN:
-                # Whoever asked was cut short, and may ask again: test_a_question_that_was_withdrawn_may_be_asked_again.
+                # The node that asked was cut short, and may ask again: test_a_question_that_was_withdrawn_may_be_asked_again.
                 told.pop((RecordKind.ASKED, record.path), None)
             elif record.kind in _ONCE:
                 told[record.kind, record.path] += 1
