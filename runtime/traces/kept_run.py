@@ -81,7 +81,7 @@ class RunRecord:
     """How many messages nodes have begun to work on."""
     _entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
     fresh: list[Event] = attrs.field(factory=list[Event], init=False)
-    """The newest events, which nobody has asked for yet: an entry for each is made when somebody does."""
+    """The newest events, which no one has asked for yet: an entry for each is made when somebody does."""
     fresh_weights: list[int] = attrs.field(factory=list[int], init=False)
     """What each of them weighs."""
     next_seq: int = 0

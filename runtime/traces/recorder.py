@@ -168,7 +168,7 @@ class Recorder(Instrument):
             self._kept(record)
 
     def _happened(self, event: RunEvent) -> None:
-        """Keep `event`, whatever it is."""
+        """Keep `event`, of any class."""
         record = self._runs.get(event.run_id)
         kind: Any = type(event)
         if record is None or (record.ended_at_s is not None and (kind is RunStarted or kind is RunResumed)):
