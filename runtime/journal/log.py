@@ -185,11 +185,11 @@ class RunLog:
             if not self._flying and not self._is_sending:
                 self._send()
             return entry
-        self._flying = (entry,)  # as _send does it, for a record that needs not wait for others: what most do
+        self._flying = [entry]  # as _send does it, for a record that needs not wait for others: what most do
         self._is_sending = True
         try:
             must_sync = (is_paid or kind in PAID) if self._sync is None else self._sync
-            self._store.append((record,), must_sync, self._done, question, answered)
+            self._store.append([record], must_sync, self._done, question, answered)
         finally:
             self._is_sending = False
         if self._flying:

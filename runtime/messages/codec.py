@@ -34,6 +34,7 @@ from runtime.messages.tags import Types
 _QUICK: Final = frozenset(SCALARS) - {datetime.time, datetime.datetime}
 """Of the plain types those that msgspec gives back as they were; of two equal times one may have lost its ``fold``."""
 
+
 @final
 @attrs.frozen(eq=False)
 class _Form:
