@@ -30,11 +30,11 @@ from runtime.core.session import Session
 from runtime.core.watchdog import watching
 from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
-from runtime.graphs.history import History
 from runtime.graphs.keeper import Keeper, Keeping
-from runtime.graphs.run_events import AnyEvent
+from runtime.graphs.records.history import History
+from runtime.graphs.records.run_events import AnyEvent
+from runtime.graphs.records.supposing import WhatIf, supposed_of
 from runtime.graphs.schedules import Scheduler
-from runtime.graphs.supposing import WhatIf, supposed_of
 from runtime.journal.memory import MemoryStore
 from runtime.journal.named_stores import store_of
 from runtime.journal.retention import Retention

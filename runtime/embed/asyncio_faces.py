@@ -24,18 +24,18 @@ from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
-from runtime.graphs.compacting import Compact
-from runtime.graphs.conversations import Conversation
+from runtime.graphs.conversations.compacting import Compact
+from runtime.graphs.conversations.conversations import Conversation
+from runtime.graphs.conversations.open_talks import IDLE_S, KEEP
+from runtime.graphs.conversations.talks import Talk
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History
-from runtime.graphs.open_talks import IDLE_S, KEEP
-from runtime.graphs.questions import Question
-from runtime.graphs.run_events import AnyEvent, AnyRunEvent
-from runtime.graphs.run_record import RunStatus, Spend, Step
+from runtime.graphs.records.history import History
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.run_events import AnyEvent, AnyRunEvent
+from runtime.graphs.records.run_record import RunStatus, Spend, Step
+from runtime.graphs.records.supposing import WhatIf
 from runtime.graphs.schedules import CatchUp, Schedule
-from runtime.graphs.supposing import WhatIf
-from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics

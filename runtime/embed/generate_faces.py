@@ -21,7 +21,7 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.task_handle import TaskHandle
-from runtime.graphs.conversations import Conversation
+from runtime.graphs.conversations.conversations import Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 

@@ -8,7 +8,7 @@ from runtime.core.bus import Bus
 from runtime.core.refs import LocalRef, Recipient, not_a_ref
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.conversations import Conversations
+from runtime.graphs.conversations.conversations import Conversations
 from runtime.graphs.engine import Engine
 from runtime.graphs.schedules import Scheduler
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all

@@ -21,10 +21,10 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import StoreError
 from runtime.core.events import Event, EventsMissed
-from runtime.graphs.labels import labels_in
-from runtime.graphs.recorded_answers import spend_of
-from runtime.graphs.run_events import NodeFinished, NodeStarted, RunEvent, RunResumed, StoreStalled
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.labels import labels_in
+from runtime.graphs.records.recorded_answers import spend_of
+from runtime.graphs.records.run_events import NodeFinished, NodeStarted, RunEvent, RunResumed, StoreStalled
+from runtime.graphs.records.run_record import RunStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.journal.told_events import EventKeeper, ToldEvent

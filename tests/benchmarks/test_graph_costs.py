@@ -14,10 +14,10 @@ import trio.testing
 from actors import Graph
 from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
-from runtime.graphs.delivery import DeliveryAttempt
-from runtime.graphs.pulse import Pulse
+from runtime.graphs.nodes.delivery import DeliveryAttempt
 from runtime.graphs.reducer.branches import Branch, Delivery, Value
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.runs.pulse import Pulse
+from runtime.graphs.runs.run import ActiveRun
 from runtime.journal import MemoryStore, Store
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
 from tests.benchmarks.service_sinks import SINKS

@@ -23,7 +23,7 @@ import trio
 
 from actors import AlreadyAnswered, Graph, Recall, Run
 from runtime import NodeFinished, NodeStarted, QuestionAnswered, QuestionAsked, Runtime, open_runtime
-from runtime.graphs.history import history_of
+from runtime.graphs.records.history import history_of
 from runtime.journal import PostgresStore, SqliteStore, Store
 from runtime.journal.records import RecordKind
 from runtime.journal.store import RunQuery
