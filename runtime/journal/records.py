@@ -138,7 +138,7 @@ class Record:
 def _checksum(
     run: str, seq: int, kind: RecordKind, path: str, at: float, data: bytes | None, digest: bytes, inputs: bytes
 ) -> int:
-    # Of a record for each step, so in parts: not joined, which would copy the data, and without ``kind.value``, which is slow.
+    # There is one for each step. The data is not copied into one text, and ``kind.value`` would be a call.
     nothing = "True" if data is None else "False"
     head = f"{run}\n{seq}\n{kind._value_}\n{path}\n{at!r}\n{nothing}\n".encode("utf-8", "surrogatepass")
     crc = zlib.crc32(head + digest + inputs)

@@ -58,7 +58,7 @@ async def up_to(count: int | None, records: AsyncIterator[Record]) -> list[Recor
             if count is not None and record.seq >= count:
                 break
     finally:
-        if isinstance(records, AsyncGenerator):  # left early: nobody else would close it, but the collector in another task
+        if isinstance(records, AsyncGenerator):  # left early: it would be closed by the collector, in another task
             await records.aclose()
     return found
 
