@@ -166,7 +166,7 @@ class SqliteStore:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
-        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as error:  # of the last three: a damaged row
+        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, Warning) as error:  # ValueError …: a damaged row
             raise store_error(error, self.path) from error
 
     async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:

@@ -81,6 +81,13 @@ def store_error(error: Exception, path: Path) -> StoreError:
         return NotStorable(
             f"{path}: a text or number cannot be stored: {said(error)}\n  Fix: ids, labels and paths are Unicode text."
         )
+    if isinstance(error, Warning):  # of Python or a codec, where warnings are errors: it says nothing of the file
+        warned = StoreError(
+            f"the store {path} could not do it: {said(error)}, a warning that is an error in this process.\n"
+            "  Fix: see to what it warns of, or leave it a warning (python -W, warnings.filterwarnings)."
+        )
+        warned.__cause__ = error
+        return warned
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     if isinstance(error, OSError) or primary in _UNAVAILABLE:
