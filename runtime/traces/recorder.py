@@ -147,7 +147,7 @@ class Recorder:
             gone = entries.popleft().weight
             record.weight -= gone
             self._weight -= gone
-        if record.readers:
+        if record.waiting:
             record.wake()
         if kind is RunFinished:
             for call in self.on_over:
