@@ -16,17 +16,21 @@ from runtime.serve.gate import problem_response
 from runtime.serve.live import Live
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.routes import Answer, Endpoint
-from tests.benchmarks.service_apps import LIMITS, counting, cpu, graph
+from tests.benchmarks.service_apps import LIMITS, counting, cpu, go, graph
 
 
 class Weighing:
-    """A face that tells what the process holds."""
+    """A face that tells what the process holds, and lets runs go on that are held."""
 
     def endpoints(self) -> Sequence[Endpoint]:
         async def weigh(_: Live, __: Any, request: Any) -> Answer:
             return await cpu(request)
 
-        return [Endpoint("GET", "/cpu", None, weigh, "What the process holds")]
+        async def let_go(_: Live, __: Any, request: Any) -> Answer:
+            return await go(request)
+
+        weighing = Endpoint("GET", "/cpu", None, weigh, "What the process holds")
+        return [weighing, Endpoint("POST", "/go", None, let_go, "Let runs go on")]
 
     def check(self, graphs: Sequence[Graph]) -> None:
         """It serves none."""
