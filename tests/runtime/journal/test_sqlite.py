@@ -361,7 +361,7 @@ async def test_a_file_of_the_first_schema_goes_on(path):
         await create(store)
     db = sqlite3.connect(path)
     db.executescript(
-        "drop table told; drop table allowances; alter table runs drop column left_by; "
+        "drop table told; drop table allowances; drop table names; alter table runs drop column left_by; "
         "update meta set value = '1' where key = 'schema'"
     )
     db.close()
