@@ -21,7 +21,7 @@ from runtime.app import open_runtime
 from runtime.cli.demo_graph import Intent, graph
 from runtime.cli.study import EXTRACTORS, LABEL, NOW, TEXT, Extractor
 from runtime.core.events import ActorCrashed
-from runtime.graphs.run_events import LMCalled, LMCallStarted, NodeFinished, NodeStarted
+from runtime.graphs.records.run_events import LMCalled, LMCallStarted, NodeFinished, NodeStarted
 from runtime.testing.models.answers import Answer
 from runtime.testing.models.scripted_lm import ScriptedLM
 from runtime.testing.schedules.deadlock_watch import run_in_virtual_time

@@ -50,6 +50,13 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm, runtime/lm/backends",
         "runtime/lm/predictors",
     ),
+    "runtime/graphs": (
+        "runtime/graphs/records",
+        "runtime/graphs/runs",
+        "runtime/graphs/nodes",
+        "runtime/graphs",
+        "runtime/graphs/conversations",
+    ),
     "runtime/placement": ("runtime/placement", "runtime/placement/host"),
     "runtime/serve": ("runtime/serve", "runtime/serve/faces"),
     "runtime/testing": (

@@ -15,7 +15,7 @@ from actors.lm import TextDelta
 from actors.words import repr_of, said
 from runtime.cli.terminal import one_line, plain
 from runtime.core.events import Event, EventsMissed
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMCalled,
     LMCallStarted,
     LMDelta,

@@ -28,7 +28,7 @@ from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.terminal import ProgressLine, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.run_events import LMAsked, LMCalled, RunFinished
+from runtime.graphs.records.run_events import LMAsked, LMCalled, RunFinished
 from runtime.journal.memory import MemoryStore
 from runtime.lm.client import LMClient
 from runtime.lm.predictors.loaded_predictors import Predictors

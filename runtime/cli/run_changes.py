@@ -25,12 +25,12 @@ from runtime.cli.run import complain, to_json
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import one_line, plain, printable
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.approvals import forms_of
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.nodes.approvals import forms_of
 from runtime.graphs.posting import checked_key, open_question, post_answer, post_signal, question_of, read_signal
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus
+from runtime.graphs.records.stored_answers import read_one_of, remember
 from runtime.graphs.stored import unknown
-from runtime.graphs.stored_answers import read_one_of, remember
 from runtime.journal.store import Store
 from runtime.lm.client import LMClient
 from runtime.messages import json_text

@@ -18,7 +18,7 @@ from runtime.cli.failed_run import describe
 from runtime.cli.terminal import Style, one_line, plain, printable
 from runtime.cli.timeline import Span, Timeline, draw
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.history import History, HistoryStep, history_of
+from runtime.graphs.records.history import History, HistoryStep, history_of
 from runtime.graphs.stored import unknown
 from runtime.journal.named_stores import store_of
 from runtime.journal.records import RecordKind

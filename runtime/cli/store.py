@@ -16,7 +16,7 @@ from runtime.cli.failed_run import describe
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.history import history_of
+from runtime.graphs.records.history import history_of
 from runtime.journal import sqlite_upkeep as upkeep
 from runtime.journal.named_stores import store_of
 from runtime.journal.sqlite import SqliteStore

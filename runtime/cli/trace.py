@@ -17,7 +17,7 @@ from runtime.cli.runs import with_store
 from runtime.cli.terminal import Style, plain, printable
 from runtime.cli.trace_drawing import draw_trace
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.history import History, history_of
+from runtime.graphs.records.history import History, history_of
 from runtime.graphs.stored import unknown
 from runtime.inspector.export import export_page
 from runtime.journal.store import Store

@@ -24,18 +24,18 @@ from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
-from runtime.graphs.compacting import Compact
-from runtime.graphs.conversations import Conversation
+from runtime.graphs.conversations.compacting import Compact
+from runtime.graphs.conversations.conversations import Conversation
+from runtime.graphs.conversations.open_talks import IDLE_S, KEEP
+from runtime.graphs.conversations.talks import Talk
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History
-from runtime.graphs.open_talks import IDLE_S, KEEP
-from runtime.graphs.questions import Question
-from runtime.graphs.run_events import AnyEvent, AnyRunEvent
-from runtime.graphs.run_record import RunStatus, Spend, Step
+from runtime.graphs.records.history import History
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.run_events import AnyEvent, AnyRunEvent
+from runtime.graphs.records.run_record import RunStatus, Spend, Step
+from runtime.graphs.records.supposing import WhatIf
 from runtime.graphs.schedules import CatchUp, Schedule
-from runtime.graphs.supposing import WhatIf
-from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics
@@ -122,9 +122,9 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.unsubscribe``."""
         return self._call(self._native.unsubscribe, kind, ref, topic=topic)
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message, topic=topic)
+        return self._call(self._native.publish, message, topic=topic, everywhere=everywhere)
 
     async def run(
         self,
@@ -373,6 +373,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     async def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
         """See ``Runtime.withdraw``."""
         return await self._cross(timeout, self._native.withdraw, run_id, key)
+
+    async def registered(self, name: str, *, timeout: float | None = None) -> str | None:
+        """See ``Runtime.registered``."""
+        return await self._cross(timeout, self._native.registered, name)
 
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

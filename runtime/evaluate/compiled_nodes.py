@@ -20,7 +20,7 @@ from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.evaluating import AT_ONCE, evaluate
 from runtime.evaluate.results import RAISED, Evaluation
 from runtime.evaluate.scoring import Measure, Metric, Score, exact, scored
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import as_mapping
 from runtime.lm.dspy.choosing import fill_one_of

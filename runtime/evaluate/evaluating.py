@@ -19,7 +19,7 @@ from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
 from runtime.evaluate.scoring import NOTHING, Measure, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.labels import MAX_LABEL
+from runtime.graphs.records.labels import MAX_LABEL
 from runtime.lm.limits.budget import Budget
 
 if TYPE_CHECKING:

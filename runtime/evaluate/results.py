@@ -13,7 +13,7 @@ import attrs
 
 from actors.errors import UsageError
 from runtime.evaluate.dataset import BadRow
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
 
 VERSION = 1
 RAISED = "the metric raised"

@@ -16,7 +16,7 @@ from actors.graphs.graph import Graph
 from actors.words import repr_of
 from runtime.evaluate.dataset import Example
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.run_record import Spend, Step
+from runtime.graphs.records.run_record import Spend, Step
 from runtime.lm.limits.budget import Budget
 from runtime.messages.fields import fields_of, message_kind
 

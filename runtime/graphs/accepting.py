@@ -18,26 +18,26 @@ from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
 from runtime.graphs.adopting import Restored, restored
-from runtime.graphs.carried import in_context
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
-from runtime.graphs.labels import labels_here, labels_in, text_of
-from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
-from runtime.graphs.questions import LONGEST_SLEEP_S
-from runtime.graphs.recorded_answers import spend_of
+from runtime.graphs.records.carried import in_context
+from runtime.graphs.records.journaling import Journal, details_of, is_by_hand
+from runtime.graphs.records.labels import labels_here, labels_in, text_of
+from runtime.graphs.records.questions import LONGEST_SLEEP_S
+from runtime.graphs.records.recorded_answers import spend_of
+from runtime.graphs.records.rehearsing import REHEARSAL
+from runtime.graphs.records.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
+from runtime.graphs.records.run_events import RunAdopted, RunParkedEvent, RunResumed, RunTakenOver
+from runtime.graphs.records.stored_answers import WITHDRAWN, answer_data
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.rehearsing import REHEARSAL
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_events import RunAdopted, RunParkedEvent, RunResumed, RunTakenOver
+from runtime.graphs.runs.launch import Launch
+from runtime.graphs.runs.run import ActiveRun
+from runtime.graphs.runs.terms import Purse, Terms, terms_of
 from runtime.graphs.stored import StoredView, unknown
-from runtime.graphs.stored_answers import WITHDRAWN, answer_data
 from runtime.graphs.stored_talks import turns_before
-from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus

@@ -12,17 +12,18 @@ from actors.errors import RuntimeDraining, UsageError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
 from runtime.core.cell import current_cell
-from runtime.core.events import Audience, EventStream, WithStream
+from runtime.core.events import Audience, EventStream
 from runtime.core.services import Services
-from runtime.graphs.dependencies import RunDependencies
+from runtime.core.stream_audience import WithStream
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
-from runtime.graphs.questions import Desk
+from runtime.graphs.records.questions import Desk
+from runtime.graphs.records.run_record import RunStatus
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_record import RunStatus
-from runtime.graphs.unheard import Unheard
+from runtime.graphs.runs.dependencies import RunDependencies
+from runtime.graphs.runs.run import ActiveRun
+from runtime.graphs.runs.unheard import Unheard
 
 _MAX_RUN_ID: Final = 200
 """Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""

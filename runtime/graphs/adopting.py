@@ -16,16 +16,16 @@ import attrs
 from actors.graphs.graph import Graph
 from actors.graphs.plan import Plan
 from actors.store_errors import RunChanged, RunUndecodable
-from runtime.graphs.digests import Digests
-from runtime.graphs.inner_runs import inner_runs
-from runtime.graphs.journaling import FRAME_END, by_frame, details_of
-from runtime.graphs.questions import question_id
+from runtime.graphs.records.digests import Digests
+from runtime.graphs.records.inner_runs import inner_runs
+from runtime.graphs.records.journaling import FRAME_END, by_frame, details_of
+from runtime.graphs.records.questions import question_id
+from runtime.graphs.records.resuming import Resumed, Retelling, is_told, read_input, replay
+from runtime.graphs.records.run_events import RunAdopted
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import Resumed, Retelling, is_told, read_input, replay
-from runtime.graphs.run_events import RunAdopted
 from runtime.journal.fingerprint import fingerprint
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.messages.codec import MessageCodec

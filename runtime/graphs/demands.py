@@ -16,13 +16,13 @@ from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
 from runtime.graphs.adopting import Level
-from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.launch import Launch
-from runtime.graphs.node_places import NodePlace
+from runtime.graphs.records.resuming import Past
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import Past
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.runs.dependencies import RunDependencies
+from runtime.graphs.runs.launch import Launch
+from runtime.graphs.runs.node_places import NodePlace
+from runtime.graphs.runs.run import ActiveRun
 from runtime.journal.records import RecordKind
 
 _KEPT = frozenset({RecordKind.FINISHED, RecordKind.ASKED, RecordKind.ANSWERED})

@@ -24,15 +24,15 @@ from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.approvals import remember_forms
-from runtime.graphs.away import Placing
-from runtime.graphs.carried import in_context
-from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
-from runtime.graphs.handed_tools import HandedTools, outside_of_runs
-from runtime.graphs.questions import Desk
-from runtime.graphs.toolbox_actors import ServedToolboxes
-from runtime.graphs.tooling import Equipment
+from runtime.graphs.nodes.approvals import remember_forms
+from runtime.graphs.nodes.away import Placing
+from runtime.graphs.nodes.handed_tools import HandedTools, outside_of_runs
+from runtime.graphs.nodes.toolbox_actors import ServedToolboxes
+from runtime.graphs.nodes.tooling import Equipment
+from runtime.graphs.records.carried import in_context
+from runtime.graphs.records.questions import Desk
+from runtime.graphs.runs.dependencies import ContextKeeper, Contexts
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.predict_checks import predict_problems
 from runtime.lm.models import Connections, Models
@@ -92,7 +92,7 @@ class Deployments:
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
-        away = await self._placing.deploy(graph.name, plan)
+        away = await self._placing.deploy(graph, plan)
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         remember_forms(plan)
         for nested in _graphs_within(plan):

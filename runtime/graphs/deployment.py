@@ -23,16 +23,16 @@ from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.adopting import Terrain, codec_of
-from runtime.graphs.away import Elsewhere
-from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
-from runtime.graphs.humans import HumanPlace
-from runtime.graphs.questions import Desk
+from runtime.graphs.nodes.away import Elsewhere
+from runtime.graphs.nodes.delivery import NodeActor, Serve
+from runtime.graphs.nodes.humans import HumanPlace
+from runtime.graphs.nodes.tooling import Equipment
+from runtime.graphs.records.questions import Desk
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.wording import wrong_input
-from runtime.graphs.run import ActiveDelivery, ActiveRun
-from runtime.graphs.tooling import Equipment
-from runtime.graphs.turns import Turns
+from runtime.graphs.runs.run import ActiveDelivery, ActiveRun
+from runtime.graphs.runs.turns import Turns
 from runtime.journal.fingerprint import fingerprint
 from runtime.lm.dspy.choosing import Picking
 from runtime.messages.codec import MessageCodec

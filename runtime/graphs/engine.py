@@ -20,25 +20,27 @@ from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import ActiveRuns
-from runtime.graphs.away import Nowhere, Placing
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.handed_tools import HandedTools
+from runtime.graphs.everywhere import Everywhere
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.inner_runs import frame_of
-from runtime.graphs.journaling import Journal
 from runtime.graphs.keeper import Keeping
-from runtime.graphs.launch import Launch
+from runtime.graphs.nodes.away import Nowhere, Placing
+from runtime.graphs.nodes.handed_tools import HandedTools
 from runtime.graphs.outside import Outside
-from runtime.graphs.questions import Desk
+from runtime.graphs.records.inner_runs import frame_of
+from runtime.graphs.records.journaling import Journal
+from runtime.graphs.records.questions import Desk
+from runtime.graphs.records.resuming import Resumed, replay
+from runtime.graphs.records.run_events import RunAbandoned
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.registered_names import RegisteredNames
 from runtime.graphs.reopening import Reopening
-from runtime.graphs.resuming import Resumed, replay
-from runtime.graphs.run import ActiveDelivery, ActiveRun
-from runtime.graphs.run_events import RunAbandoned
+from runtime.graphs.runs.launch import Launch
+from runtime.graphs.runs.run import ActiveDelivery, ActiveRun
+from runtime.graphs.runs.terms import Purse
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
-from runtime.graphs.terms import Purse
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredRun
 from runtime.lm.models import Models
@@ -70,6 +72,10 @@ class Engine:
         """What people and other programs ask and say."""
         self.take_talk: Callable[[Deployment, StoredRun], Awaitable[None]] | None = None
         """Goes on with a stored conversation whose worker is gone."""
+        self.everywhere: Everywhere | None = None
+        """The part of the bus that other owners of the store hear."""
+        self.names = RegisteredNames()
+        """Those that this runtime has, as one of those that share its store."""
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
@@ -80,7 +86,7 @@ class Engine:
 
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
-        self._active.keeping = keeping
+        self._active.keeping = self.names.keeping = keeping
         self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside, Purse(self._budget))
         taking_up = TakingUp(self._durable, self._take_talk)
         self.outside.fetch = taking_up.fetch

@@ -9,11 +9,11 @@ from typing import Any, Final, final
 from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.graphs.adopting import Adoption, Terrain, effective, in_order, is_of_step, order_of, step_of
-from runtime.graphs.inner_runs import graph_in, result_of
-from runtime.graphs.journaling import FRAME_END
-from runtime.graphs.resuming import is_told, read_input
-from runtime.graphs.stored_answers import ANSWERED, answer_data
-from runtime.graphs.terms import terms_of
+from runtime.graphs.records.inner_runs import graph_in, result_of
+from runtime.graphs.records.journaling import FRAME_END
+from runtime.graphs.records.resuming import is_told, read_input
+from runtime.graphs.records.stored_answers import ANSWERED, answer_data
+from runtime.graphs.runs.terms import terms_of
 from runtime.journal.records import Record, RecordKind
 
 _OF_ONE_LIFE: Final = frozenset(

@@ -8,9 +8,9 @@ from typing import Generic, final
 
 from actors.typevars import Out
 from runtime.graphs.outside import Outside
-from runtime.graphs.questions import Question
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_record import RunStatus, Spend, Step
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.run_record import RunStatus, Spend, Step
+from runtime.graphs.runs.run import ActiveRun
 from runtime.graphs.stored import StoredView
 
 

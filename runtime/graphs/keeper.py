@@ -20,7 +20,7 @@ from actors.errors import UnderstudyError, UsageError
 from actors.store_errors import StoreError
 from actors.words import repr_of
 from runtime.core.events import Event
-from runtime.graphs.run_events import StoreRecovered, StoreStalled
+from runtime.graphs.records.run_events import StoreRecovered, StoreStalled
 from runtime.journal.log import RunLog
 from runtime.journal.retention import Retention
 from runtime.journal.store import Lease, Store, StoredStatus

@@ -21,10 +21,10 @@ from runtime.core.services import Services
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.posting import answered, checked_key, open_question, post_answer, post_signal, question_of, read_signal
-from runtime.graphs.questions import Asking, Desk, Question, id_in
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.records.questions import Asking, Desk, Question, id_in
+from runtime.graphs.records.stored_answers import is_object
+from runtime.graphs.runs.run import ActiveRun
 from runtime.graphs.stored import unknown
-from runtime.graphs.stored_answers import is_object
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun, StoredStatus
 from runtime.messages.problems import MessageInvalid

@@ -8,8 +8,8 @@ from typing import Any, Final
 from actors.errors import UsageError
 from actors.store_errors import AlreadyAnswered, UnknownRun
 from actors.words import repr_of, type_names
-from runtime.graphs.questions import NOBODY, Question
-from runtime.graphs.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
+from runtime.graphs.records.questions import NOBODY, Question
+from runtime.graphs.records.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
 from runtime.journal.store import Posted, PostedKind, Store, StoredQuestion, StoredRun
 from runtime.messages.shapes import as_object
 

@@ -18,11 +18,11 @@ from runtime.graphs.active_runs import check_max_steps, check_run_id
 from runtime.graphs.adopting import restored
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.forking import forked
-from runtime.graphs.launch import Launch
-from runtime.graphs.resuming import check
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.records.resuming import check
+from runtime.graphs.runs.launch import Launch
+from runtime.graphs.runs.run import ActiveRun
+from runtime.graphs.runs.terms import Terms, terms_of
 from runtime.graphs.stored import StoredView, unknown
-from runtime.graphs.terms import Terms, terms_of
 from runtime.graphs.uncertain import Decided, decided
 from runtime.journal.log import nothing
 from runtime.journal.records import Record, RecordKind

@@ -22,7 +22,7 @@ from actors.words import repr_of
 from runtime.graphs.active_runs import check_run_id
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
-from runtime.graphs.run_events import ScheduleFailed
+from runtime.graphs.records.run_events import ScheduleFailed
 from runtime.graphs.schedule_times import Times
 from runtime.journal.store import Store, StoredSchedule
 

@@ -11,12 +11,12 @@ import trio
 from actors.store_errors import RunUndecodable, StoreDamaged, UnknownRun
 from actors.words import repr_of
 from runtime.core.tracebacks import without_frames
-from runtime.graphs.outcomes import recorded_error
-from runtime.graphs.questions import Question
-from runtime.graphs.recorded_answers import Costs
-from runtime.graphs.resuming import parked_by
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_record import RunStatus, Spend
+from runtime.graphs.records.outcomes import recorded_error
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.recorded_answers import Costs
+from runtime.graphs.records.resuming import parked_by
+from runtime.graphs.records.run_record import RunStatus, Spend
+from runtime.graphs.runs.run import ActiveRun
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, Store, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec

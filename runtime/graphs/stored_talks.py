@@ -22,7 +22,7 @@ from actors.store_errors import RunUndecodable
 from actors.words import repr_of
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
-from runtime.graphs.labels import labels_in, text_of
+from runtime.graphs.records.labels import labels_in, text_of
 from runtime.journal.log import LogEntry, RunLog
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Existing, NewRun, Store, StoredRun, StoredStatus

@@ -11,7 +11,7 @@ import trio
 from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.launch import Launch
+from runtime.graphs.runs.launch import Launch
 from runtime.graphs.stored_talks import is_talk, kept_as
 from runtime.journal.store import StoredRun, StoredStatus
 

@@ -15,12 +15,12 @@ from actors.errors import DeclarationError, UsageError
 from actors.graphs.node import NodeSpec
 from actors.store_errors import NotStorable, RecordTooLarge, StepUncertain
 from actors.words import repr_of
-from runtime.graphs.cut_calls import CutCall, cut_calls
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.inner_runs import inner_runs
-from runtime.graphs.journaling import FRAME_END
+from runtime.graphs.records.cut_calls import CutCall, cut_calls
+from runtime.graphs.records.inner_runs import inner_runs
+from runtime.graphs.records.journaling import FRAME_END
+from runtime.graphs.records.resuming import Resumed, replay, step_uncertain
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import Resumed, replay, step_uncertain
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 

@@ -21,7 +21,7 @@ from actors.supervision import SupervisorRef
 from actors.words import cut
 from runtime.core.dead_letters import DeadLetter
 from runtime.core.inspection import Look
-from runtime.graphs.questions import Question
+from runtime.graphs.records.questions import Question
 from runtime.inspector.watch import PAGE, SLICE, Watch
 from runtime.lm.statistics import ModelStatistics
 from runtime.traces.event_json import dumps, error_told

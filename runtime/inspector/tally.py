@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from runtime.core.events import Event
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMCalled,
     LMCallStarted,
     NodeCancelled,

@@ -11,7 +11,7 @@ import trio
 from actors.actor import ActorState
 from actors.graphs.graph import Graph
 from runtime.app import Runtime
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus
 from runtime.inspector.incidents import Incidents
 from runtime.inspector.tally import Tally
 from runtime.traces.event_json import Encoder

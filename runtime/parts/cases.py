@@ -7,9 +7,9 @@ from typing import Any
 from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History, history_of
-from runtime.graphs.rehearsing import REHEARSAL
-from runtime.graphs.supposing import Supposing, WhatIf, spent_after_fork
+from runtime.graphs.records.history import History, history_of
+from runtime.graphs.records.rehearsing import REHEARSAL
+from runtime.graphs.records.supposing import Supposing, WhatIf, spent_after_fork
 from runtime.journal.store import NewRun
 from runtime.parts.part import RuntimeParts
 

@@ -16,13 +16,13 @@ from actors.lm import LM
 from actors.typevars import In, Out
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.tracebacks import without_frames
-from runtime.graphs.compacting import Compact
-from runtime.graphs.conversations import Conversation
+from runtime.graphs.conversations.compacting import Compact
+from runtime.graphs.conversations.conversations import Conversation
+from runtime.graphs.conversations.open_talks import IDLE_S, KEEP
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.labels import labelled
-from runtime.graphs.open_talks import IDLE_S, KEEP
-from runtime.graphs.run_events import AnyRunEvent
+from runtime.graphs.records.labels import labelled
+from runtime.graphs.records.run_events import AnyRunEvent
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries

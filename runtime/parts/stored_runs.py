@@ -12,9 +12,9 @@ from actors.typevars import In, Out
 from actors.words import listed, repr_of
 from runtime.core.tracebacks import without_frames
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History, history_of
-from runtime.graphs.labels import escaped
-from runtime.graphs.questions import Question
+from runtime.graphs.records.history import History, history_of
+from runtime.graphs.records.labels import escaped
+from runtime.graphs.records.questions import Question
 from runtime.graphs.schedule_times import Times
 from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.graphs.stored import unknown

@@ -14,7 +14,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode, cell_at, look_at, statistics_of, tree_of
-from runtime.graphs.run_events import AnyEvent
+from runtime.graphs.records.run_events import AnyEvent
 from runtime.lm.statistics import ModelStatistics
 from runtime.parts.part import RuntimeParts
 

@@ -9,8 +9,8 @@ from typing import Any, Final, cast
 from actors.errors import InternalError, UsageError
 from actors.lm import LM, Completion, Delta, Embedder, Embeddings, ReasoningDelta, TextDelta, ToolCallDelta
 from actors.placement_errors import NotPortable
-from runtime.graphs.recorded_answers import decode_answer, encode_answer
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.recorded_answers import decode_answer, encode_answer
+from runtime.graphs.records.run_record import Spend
 from runtime.lm.limits.abilities import PassesAbilities, warmed_up
 
 Piece = Callable[[bytes], None]

@@ -9,7 +9,7 @@ import attrs
 
 from actors.lm import TextDelta
 from runtime.core.events import Event
-from runtime.graphs.run_events import FieldDelta, LMDelta
+from runtime.graphs.records.run_events import FieldDelta, LMDelta
 from runtime.traces.kept_run import KeptEvent
 
 JOINED_S: Final = 0.05

@@ -13,8 +13,8 @@ from typing import Any, Final, final
 import attrs
 
 from actors.store_errors import StoreError
-from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.labels import labels_in, text_of
+from runtime.graphs.records.run_record import RunStatus
 from runtime.journal.store import RunQuery, StoredRun, StoredStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live

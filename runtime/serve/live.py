@@ -19,8 +19,8 @@ from actors.graphs.graph import Graph
 from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.run_events import StoreRecovered, StoreStalled
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_events import StoreRecovered, StoreStalled
+from runtime.graphs.records.run_record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
 from runtime.journal.store import Store

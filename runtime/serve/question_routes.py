@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from actors.errors import UsageError
 from actors.store_errors import AlreadyAnswered, UnknownRun
-from runtime.graphs.questions import Question
-from runtime.graphs.stored_answers import is_object
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.stored_answers import is_object
 from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.shapes import as_object
 from runtime.serve.auth import Caller

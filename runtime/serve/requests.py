@@ -11,7 +11,7 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.graphs.graph import Graph
-from runtime.graphs.labels import MAX_LABEL, MAX_LABELS, RESERVED
+from runtime.graphs.records.labels import MAX_LABEL, MAX_LABELS, RESERVED
 from runtime.lm.limits.budget import Budget
 from runtime.messages.json_text import parse
 from runtime.messages.problems import FieldProblem, MessageInvalid

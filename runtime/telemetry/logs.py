@@ -16,7 +16,7 @@ from runtime.core.events import (
     MessageDeadLettered,
     SupervisorParked,
 )
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMCalled,
     NodeFellBack,
     NodeGaveUp,

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 from opentelemetry import metrics
 
 from runtime.core.events import Event
-from runtime.graphs.run_events import LMCalled, LMCallStarted, RunFinished
+from runtime.graphs.records.run_events import LMCalled, LMCallStarted, RunFinished
 from runtime.telemetry import genai
 
 _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)

@@ -6,7 +6,7 @@ Begin at ``plugin.py`` (fixtures and options) and ``schedules`` (explored tests)
 recorded runs in ``cases``, tests of stores in ``stores``.
 """
 
-from runtime.graphs.rehearsing import CaseDiverged as CaseDiverged
+from runtime.graphs.records.rehearsing import CaseDiverged as CaseDiverged
 from runtime.testing.answering import answering as answering
 from runtime.testing.assertions import MessageLedger as MessageLedger
 from runtime.testing.assertions import assert_conserved as assert_conserved

@@ -12,7 +12,7 @@ from actors.errors import DeclarationError
 from actors.graphs.annotations import is_message_type
 from actors.graphs.tools import Tool
 from actors.words import repr_of
-from runtime.graphs.scripted_answers import SCRIPTED, Scripted
+from runtime.graphs.records.scripted_answers import SCRIPTED, Scripted
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ class JournalItem(pytest.Item):
 
     def runtest(self) -> None:
         """Replay it, in the graph of its name."""
-        from runtime.graphs.history import History  # noqa: PLC0415 - see the module's docstring
+        from runtime.graphs.records.history import History  # noqa: PLC0415 - see the module's docstring
         from runtime.testing.replays import assert_replays  # noqa: PLC0415 - see the module's docstring
 
         history = History.of_export(self.journal.read_text(encoding="utf-8"))

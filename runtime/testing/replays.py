@@ -14,10 +14,10 @@ from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from runtime.graphs.adopting import Restored, Terrain, restored
-from runtime.graphs.history import History
-from runtime.graphs.journaling import details_of
-from runtime.graphs.recorded_errors import RecordedError
-from runtime.graphs.resuming import check
+from runtime.graphs.records.history import History
+from runtime.graphs.records.journaling import details_of
+from runtime.graphs.records.recorded_errors import RecordedError
+from runtime.graphs.records.resuming import check
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
 from runtime.testing.cases.rerun import Rerun, rerun

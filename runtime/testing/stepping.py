@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime
-from runtime.graphs.run import ActiveDelivery
+from runtime.graphs.runs.run import ActiveDelivery
 from runtime.testing.schedules.taps import Handler, tap
 
 

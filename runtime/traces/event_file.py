@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, final
 import attrs
 
 from runtime.core.events import Event
-from runtime.graphs.run_events import RunEvent, RunFinished
+from runtime.graphs.records.run_events import RunEvent, RunFinished
 from runtime.traces.event_json import Content, Encoder, Redact
 
 

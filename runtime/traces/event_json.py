@@ -23,8 +23,8 @@ from actors.groups import leaves_of
 from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from actors.words import kind_of, words_of
 from runtime.core.events import Event, EventsMissed
-from runtime.graphs.labels import public
-from runtime.graphs.run_events import LMCalled, LMCallStarted, LMDelta, RunEvent, RunParkedEvent
+from runtime.graphs.records.labels import public
+from runtime.graphs.records.run_events import LMCalled, LMCallStarted, LMDelta, RunEvent, RunParkedEvent
 from runtime.messages import schemas
 
 VERSION: Final = 1

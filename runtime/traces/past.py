@@ -15,14 +15,14 @@ from typing import Any, Final, cast
 import attrs
 
 from runtime.core.events import Event
-from runtime.graphs.journaling import FRAME_END, details_of
-from runtime.graphs.labels import labels_in, public
-from runtime.graphs.outcomes import recorded_error
-from runtime.graphs.questions import id_in
-from runtime.graphs.recorded_answers import spend_of
-from runtime.graphs.recorded_errors import error_of
-from runtime.graphs.resuming import parked_by
-from runtime.graphs.run_events import (
+from runtime.graphs.records.journaling import FRAME_END, details_of
+from runtime.graphs.records.labels import labels_in, public
+from runtime.graphs.records.outcomes import recorded_error
+from runtime.graphs.records.questions import id_in
+from runtime.graphs.records.recorded_answers import spend_of
+from runtime.graphs.records.recorded_errors import error_of
+from runtime.graphs.records.resuming import parked_by
+from runtime.graphs.records.run_events import (
     NodeEmitted,
     NodeEvent,
     NodeFellBack,
@@ -38,8 +38,8 @@ from runtime.graphs.run_events import (
     RunSignalled,
     RunStarted,
 )
-from runtime.graphs.run_record import RunStatus
-from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
+from runtime.graphs.records.run_record import RunStatus
+from runtime.graphs.records.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredRun
 from runtime.traces.event_json import kind_named, name_of

@@ -14,14 +14,16 @@ import trio
 from actors import LM, Effect, Gather, Graph, Run
 from actors.lm import Usage
 from actors.store_errors import AlreadyAnswered, StepUncertain, UnknownRun
-from runtime.graphs import accepting, attempt_journal, resuming
-from runtime.graphs.journaling import Bought
+from runtime.graphs import accepting
+from runtime.graphs.nodes import attempt_journal
 from runtime.graphs.outside import Outside
-from runtime.graphs.recorded_answers import Costs
+from runtime.graphs.records import resuming
+from runtime.graphs.records.journaling import Bought
+from runtime.graphs.records.recorded_answers import Costs
+from runtime.graphs.records.resuming import Resumed, Retelling
+from runtime.graphs.records.run_record import StepStatus
 from runtime.graphs.reducer.deliveries import Commands
-from runtime.graphs.resuming import Resumed, Retelling
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_record import StepStatus
+from runtime.graphs.runs.run import ActiveRun
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind, Store

@@ -29,8 +29,8 @@ from runtime import open_runtime
 from runtime.cli.failed_run import describe
 from runtime.core.dead_letters import DeadLetter, DeadReason
 from runtime.core.events import ActorCrashed, ActorEnded
-from runtime.graphs.run_events import RunFinished, RunStarted
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_events import RunFinished, RunStarted
+from runtime.graphs.records.run_record import RunStatus
 from runtime.testing.traces import event_line
 from tests.runtime.cast import Echo
 

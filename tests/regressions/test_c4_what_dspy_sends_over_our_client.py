@@ -13,7 +13,7 @@ import pytest
 import trio
 from dspy.adapters.baml_adapter import BAMLAdapter
 
-from runtime.graphs.injected import NodeLM
+from runtime.graphs.nodes.injected import NodeLM
 from runtime.lm import LMClient, Retry, trio_lm
 from tests.runtime.lm.recorder import Recorder, recording
 

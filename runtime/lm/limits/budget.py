@@ -132,12 +132,12 @@ class Budget:
         if self._drawn is None or not is_first or (waiter.tokens <= tokens and waiter.cost_usd <= usd):
             return False
         wanted = self.tokens + self.reserved_tokens + waiter.tokens, self.cost_usd + self.reserved_usd + waiter.cost_usd
-        return await self._drawn.cover(*wanted) or self.refusal(waiter.tokens, waiter.cost_usd) is not None
+        return await self._drawn.cover(*wanted) or self.shortfall(waiter.tokens, waiter.cost_usd) is not None
 
     def _others(self) -> tuple[float, float]:
         return (0.0, 0.0) if self._drawn is None else (self._drawn.others_tokens, self._drawn.others_usd)
 
-    def refusal(self, tokens: int, cost_usd: float, *, lasting: bool = False) -> str | None:
+    def shortfall(self, tokens: int, cost_usd: float, *, lasting: bool = False) -> str | None:
         """Why so much more may never be spent; None when it may, now or later. `lasting`: with no block left beforehand."""
         others_tokens, others_usd = self._others()
         left = self.max_tokens - others_tokens - self.tokens - (self._lasting_tokens if lasting else 0)
@@ -238,17 +238,17 @@ class _Waiter:
             LMBudgetExhausted: one of them will never have.
         """
         for budget in self.budgets:
-            refusal = budget.refusal(self.tokens, self.cost_usd)
-            if refusal is not None:
+            shortfall = budget.shortfall(self.tokens, self.cost_usd)
+            if shortfall is not None:
                 raise LMBudgetExhausted(
-                    f"the budget does not cover the call: {refusal}; nothing was sent.\n"
+                    f"the budget does not cover the call: {shortfall}; nothing was sent.\n"
                     "  Fix: ask for less (max_tokens), or raise the Budget.",
                     attempt=0,
                 )
-            refusal = budget.refusal(self.tokens, self.cost_usd, lasting=True) if self.is_holder else None
-            if refusal is not None:
+            shortfall = budget.shortfall(self.tokens, self.cost_usd, lasting=True) if self.is_holder else None
+            if shortfall is not None:
                 raise LMBudgetExhausted(
-                    f"the budget does not cover the call beside the streams that are open: {refusal}; nothing was sent.\n"
+                    f"the budget does not cover the call beside the streams that are open: {shortfall}; nothing was sent.\n"
                     "  Fix: make the call after the block of the stream, ask for less (max_tokens), or raise the Budget.",
                     attempt=0,
                 )

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from actors.errors import UsageError
-from runtime.graphs.once import call_of_once
+from runtime.graphs.nodes.once import call_of_once
 from runtime.placement.call_payloads import NodeCodec, packed
 from runtime.placement.link import Answer
 

@@ -12,8 +12,8 @@ import attrs
 
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
-from runtime.graphs.run_events import QuestionAsked
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_events import QuestionAsked
+from runtime.graphs.records.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling, output_of, words_of
 from runtime.serve.faces.openai_models import ChatFace, Model, Pieces, ServedModels

@@ -11,7 +11,7 @@ from ag_ui.core.version import PROTOCOL_VERSION
 from pydantic import ValidationError
 
 from runtime.core.events import Event
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     NodeCancelled,
     NodeEvent,
     NodeFellBack,
@@ -22,7 +22,7 @@ from runtime.graphs.run_events import (
     NodeStarted,
     ToolCalled,
 )
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
 from runtime.messages.problems import FieldProblem
 from runtime.serve.problem_documents import HttpProblem
 from runtime.traces.event_json import dumps

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import trio
 
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problem_documents import RETRY_S, HttpProblem

@@ -29,8 +29,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from runtime.graphs.questions import Question
-from runtime.graphs.run_events import NodeFinished, NodeReported, QuestionAsked
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.run_events import NodeFinished, NodeReported, QuestionAsked
 from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import EVERYBODY, Caller
 from runtime.serve.faces.following import Following, cancelling, output_of, words_of

@@ -8,7 +8,7 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, reject_options

@@ -14,7 +14,7 @@ from actors.graphs.graph import Graph
 from actors.lm import TextDelta
 from actors.words import repr_of, said
 from runtime.core.events import Event
-from runtime.graphs.run_events import FieldDelta, LMDelta, NodeEvent, NodeStarted
+from runtime.graphs.records.run_events import FieldDelta, LMDelta, NodeEvent, NodeStarted
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read

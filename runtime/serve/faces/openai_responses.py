@@ -12,9 +12,9 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 
-from runtime.graphs.questions import Question
-from runtime.graphs.run_events import QuestionAsked
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.questions import Question
+from runtime.graphs.records.run_events import QuestionAsked
+from runtime.graphs.records.run_record import Spend
 from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling

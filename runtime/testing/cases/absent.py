@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, final
 
 from actors.lm import ChatMessage, Completion, Embeddings, LMStream
-from runtime.graphs.rehearsing import CaseDiverged
+from runtime.graphs.records.rehearsing import CaseDiverged
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.limits.abilities import Abilities, PassesAbilities

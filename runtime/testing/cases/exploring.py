@@ -9,7 +9,7 @@ from typing import Any, final
 
 from actors.graphs.graph import Graph
 from actors.lm import LM
-from runtime.graphs.history import History
+from runtime.graphs.records.history import History
 from runtime.testing.cases.rerun import rerun
 
 

@@ -16,11 +16,11 @@ from actors.graphs.annotations import Many
 from actors.graphs.node import NodeSpec
 from actors.lm import LM, Completion, Embeddings
 from runtime.graphs.adopting import effective
-from runtime.graphs.history import History
-from runtime.graphs.journaling import FRAME_END, details_of
-from runtime.graphs.recorded_answers import decode_answer
-from runtime.graphs.recorded_errors import error_of
-from runtime.graphs.rehearsing import CaseDiverged
+from runtime.graphs.records.history import History
+from runtime.graphs.records.journaling import FRAME_END, details_of
+from runtime.graphs.records.recorded_answers import decode_answer
+from runtime.graphs.records.recorded_errors import error_of
+from runtime.graphs.records.rehearsing import CaseDiverged
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 

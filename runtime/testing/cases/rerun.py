@@ -19,14 +19,14 @@ from actors.lm import LM
 from runtime.app import Runtime, open_runtime
 from runtime.graphs.adopting import codec_of, effective
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History
-from runtime.graphs.journaling import details_of
-from runtime.graphs.questions import question_id
-from runtime.graphs.rehearsing import REHEARSAL
-from runtime.graphs.resuming import check, read_input
-from runtime.graphs.run_events import QuestionAsked
-from runtime.graphs.stored_answers import ANSWERED, codec_for, read_answer
-from runtime.graphs.terms import terms_of
+from runtime.graphs.records.history import History
+from runtime.graphs.records.journaling import details_of
+from runtime.graphs.records.questions import question_id
+from runtime.graphs.records.rehearsing import REHEARSAL
+from runtime.graphs.records.resuming import check, read_input
+from runtime.graphs.records.run_events import QuestionAsked
+from runtime.graphs.records.stored_answers import ANSWERED, codec_for, read_answer
+from runtime.graphs.runs.terms import terms_of
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus

@@ -23,8 +23,8 @@ from runtime.core.cell import Cell, current_cell
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.launch import Launch
-from runtime.graphs.run_waits import RunWaits
+from runtime.graphs.runs.launch import Launch
+from runtime.graphs.runs.run_waits import RunWaits
 
 
 def _folders_of(*names: str) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import UsageError
-from runtime.graphs.history import History
+from runtime.graphs.records.history import History
 from runtime.testing.cases.exploring import CaseRun
 from runtime.testing.models.checked_scripts import followed_scripts
 from runtime.testing.schedules.failure import FoundFailure, Schedule

@@ -9,7 +9,7 @@ import pytest
 from actors import TextDelta
 from runtime.cli.board import MOST_SAID, Board, last_words
 from runtime.core.events import EventsMissed
-from runtime.graphs.run_events import (
+from runtime.graphs.records.run_events import (
     LMCalled,
     LMCallStarted,
     LMDelta,
@@ -28,7 +28,7 @@ from runtime.graphs.run_events import (
     ToolCalled,
     ToolCallStarted,
 )
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus
 
 
 def at(kind: Any, node: str = "work", path: str = "g/work/0", attempt: int = 1, **more: Any) -> Any:

@@ -12,7 +12,7 @@ from actors import TextDelta
 from runtime.cli.board import Board
 from runtime.cli.live_view import LiveView
 from runtime.cli.terminal import Style
-from runtime.graphs.run_events import LMDelta, NodeGaveUp, NodeStarted
+from runtime.graphs.records.run_events import LMDelta, NodeGaveUp, NodeStarted
 from tests.runtime.cli.test_board import at, called
 from tests.runtime.cli.test_terminal import Terminal
 

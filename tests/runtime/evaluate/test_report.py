@@ -12,7 +12,7 @@ from runtime import open_runtime
 from runtime.evaluate import BadRow, Evaluation, evaluate, exact
 from runtime.evaluate.comparing import compared
 from runtime.evaluate.report import to_html, to_junit, to_text
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
 from tests.runtime.evaluate.grading import adding, rows
 
 HOSTILE = "<script>alert(1)</script>\x00\u202e"

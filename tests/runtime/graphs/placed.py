@@ -13,7 +13,7 @@ from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems
 from actors.graphs.plan import Plan
 from runtime.graphs import deployed_graphs
-from runtime.graphs.away import Elsewhere
+from runtime.graphs.nodes.away import Elsewhere
 from runtime.placement.placed_nodes import PlacedNode
 from runtime.placement.placement import Placement
 from runtime.testing.loopback_hosts import LoopbackHosts

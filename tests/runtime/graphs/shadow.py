@@ -12,11 +12,11 @@ import attrs
 import pytest
 
 from actors.store_errors import StoreError
+from runtime.graphs.records.resuming import nothing_has_begun
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import Destination
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import nothing_has_begun
 from runtime.messages.codec import MessageCodec
 from runtime.messages.sameness import is_same
 

@@ -15,7 +15,7 @@ import trio.testing
 
 from actors import Gather, Graph, GraphInvalid, NodeFailed, NodeTimedOut, Redelivery, Run, RunFailed
 from runtime import open_runtime
-from runtime.graphs.run_events import NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
+from runtime.graphs.records.run_events import NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, graph_of
 
 ONCE = Redelivery(max_attempts=1)

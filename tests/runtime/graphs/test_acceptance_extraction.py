@@ -20,7 +20,7 @@ from runtime import LoopBlocked, open_runtime
 from runtime.cli.timeline import Measured, join
 from runtime.core.watchdog import Watchdog
 from runtime.embed.portal import open_runtime_portal
-from runtime.graphs.run_events import LMCalled
+from runtime.graphs.records.run_events import LMCalled
 from runtime.lm import LMClient, Retry
 from runtime.lm.providers.translation import warm_up
 from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback

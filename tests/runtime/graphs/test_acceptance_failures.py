@@ -12,7 +12,7 @@ import trio
 from actors import LM, Backoff, DeclarationError, Graph, LMUnavailable, NodeFailed, NodeTimedOut, Redelivery, Run, RunFailed
 from runtime import ActorCrashed, LoopBlocked, open_runtime
 from runtime.core.watchdog import Watchdog
-from runtime.graphs.run_events import NodeFellBack, NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
+from runtime.graphs.records.run_events import NodeFellBack, NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, graph_of, leaves
 

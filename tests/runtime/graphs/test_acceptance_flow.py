@@ -14,7 +14,7 @@ import trio.testing
 
 from actors import DeclarationError, Graph, NodeFailed, NoOutput, Redelivery, RunCancelled, RunFailed, StepsExceeded, UsageError
 from runtime import open_runtime
-from runtime.graphs.run_events import NodeGaveUp, RunFinished
+from runtime.graphs.records.run_events import NodeGaveUp, RunFinished
 from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of, living
 
 ONCE = Redelivery(max_attempts=1)

@@ -35,7 +35,7 @@ from actors import (
     UnderstudyError,
 )
 from runtime import open_runtime
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus
 from runtime.lm.backends.claude_cli import ClaudeCLI
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import TWICE, Ask, Done, Other, Part, graph_of

@@ -12,11 +12,11 @@ from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.store_errors import RunChanged
 from runtime.graphs.adopting import Adoption, Terrain, effective, restored, step_of
-from runtime.graphs.digests import Digests
-from runtime.graphs.journaling import note_parts
+from runtime.graphs.records.digests import Digests
+from runtime.graphs.records.journaling import note_parts
+from runtime.graphs.records.resuming import TOLD, replay
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import TOLD, replay
 from runtime.journal.records import Record, RecordKind, digest_of
 from tests.runtime.graphs.driving import call
 from tests.runtime.graphs.reducer.test_short_way import random_ways, remembered

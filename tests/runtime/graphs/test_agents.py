@@ -11,7 +11,7 @@ import trio
 from actors import LM, Dep, Graph, Run
 from actors.errors import LMReplyUnreadable, RoundsExceeded, RunFailed
 from runtime import FieldDelta, NodeFinished, open_runtime
-from runtime.graphs.run_events import NodeReported, ToolCalled, ToolCallStarted
+from runtime.graphs.records.run_events import NodeReported, ToolCalled, ToolCallStarted
 from runtime.testing import ScriptedLM, field_answer, tool_answer
 from runtime.tools import tool
 

@@ -15,7 +15,7 @@ from actors.errors import ToolRefused, ToolTimedOut
 from actors.graphs.toolboxes import CallTool, ListTools, OfferedTool
 from runtime import QuestionAsked, ToolCalled, open_runtime
 from runtime.app import Runtime
-from runtime.graphs.questions import Question as Asked
+from runtime.graphs.records.questions import Question as Asked
 from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, answering, tool_answer
 from runtime.tools import Approved, Arguments, Refused, Toolbox, tool

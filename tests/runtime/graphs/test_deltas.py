@@ -7,8 +7,8 @@ import trio
 from actors import LM, Graph, Redelivery, Usage
 from actors.lm import TextDelta
 from runtime import open_runtime
-from runtime.graphs.injected import NodeLM
-from runtime.graphs.run_events import LMCalled, LMDelta, RunFinished
+from runtime.graphs.nodes.injected import NodeLM
+from runtime.graphs.records.run_events import LMCalled, LMDelta, RunFinished
 from runtime.testing import Answer, ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done
 

@@ -14,7 +14,7 @@ from actors import LM, Backoff, Dep, Graph, LMUnavailable, Redelivery, Run, Usag
 from actors.lm import Completion, Embeddings, TextDelta
 from actors.store_errors import RunCrashes
 from runtime import LMAsked, LMCalled, LMCallStarted, LMDelta, Spend, open_runtime
-from runtime.graphs.recorded_answers import decode_answer, encode_answer, spend_of
+from runtime.graphs.records.recorded_answers import decode_answer, encode_answer, spend_of
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Store

@@ -10,8 +10,8 @@ import trio
 
 from actors import LM, Graph, LMBudgetExhausted, Run, RunFailed, StepsExceeded, Usage
 from runtime import RunResumed, open_runtime
-from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.terms import BudgetTerms, Terms, read_terms
+from runtime.graphs.records.labels import labels_in, text_of
+from runtime.graphs.runs.terms import BudgetTerms, Terms, read_terms
 from runtime.journal.memory import MemoryStore
 from runtime.lm.limits.budget import Budget, budgets_with
 from runtime.testing import ScriptedLM
@@ -71,9 +71,9 @@ def metered(calls: list[int]) -> ScriptedLM:
     def answer(messages: Any) -> str:
         budgets = budgets_with()
         for budget in budgets:
-            refusal = budget.refusal(10, 0.0)
-            if refusal is not None:
-                raise LMBudgetExhausted(f"the budget does not cover the call: {refusal}", attempt=0)
+            shortfall = budget.shortfall(10, 0.0)
+            if shortfall is not None:
+                raise LMBudgetExhausted(f"the budget does not cover the call: {shortfall}", attempt=0)
         for budget in budgets:
             budget.charge(Usage(5, 5))
         calls.append(len(budgets))

@@ -16,8 +16,8 @@ from actors import LM, Actor, Backoff, Graph, GraphInvalid, RestartType, Run, Ru
 from actors.errors import ActorFailed, ActorStopped, DeclarationError, RestartsExhausted, UsageError
 from runtime import ActorStarted, open_runtime
 from runtime.core.envelope import Envelope
-from runtime.graphs.run import ActiveRun
-from runtime.graphs.run_record import Spend
+from runtime.graphs.records.run_record import Spend
+from runtime.graphs.runs.run import ActiveRun
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of, living
 

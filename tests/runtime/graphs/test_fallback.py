@@ -15,7 +15,7 @@ import trio
 
 from actors import LM, Dep, Graph, LMUnavailable, NodeFailed, NodeTimedOut, Redelivery, Run, RunFailed
 from runtime import open_runtime
-from runtime.graphs.run_events import NodeFellBack
+from runtime.graphs.records.run_events import NodeFellBack
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Part, graph_of
 

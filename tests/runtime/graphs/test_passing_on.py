@@ -18,7 +18,7 @@ from actors.mailbox import Overflow
 from actors.restarts import Redelivery
 from runtime import open_runtime
 from runtime.core.actor_cell import ActorCell
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.runs.run import ActiveRun
 from runtime.journal import MemoryStore
 from tests.runtime.graphs.reducer.test_state import KINDS, M0, SHAPES, Out
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from actors import LMRateLimited, LMUnavailable, NodeFailed, NodeTimedOut, Run, RunFailed, StreamBroken
-from runtime.graphs.recorded_errors import RecordedError, error_of, told_of_error
+from runtime.graphs.records.recorded_errors import RecordedError, error_of, told_of_error
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import Ask, Done, graph_of
 

@@ -8,7 +8,7 @@ import trio
 
 from actors import Redelivery, Run
 from runtime import NodeSlowToStop, open_runtime
-from runtime.graphs.slowness import SLOW_AFTER_S
+from runtime.graphs.runs.slowness import SLOW_AFTER_S
 from tests.runtime.graphs.stage import Ask, Done, graph_of
 
 

@@ -13,7 +13,7 @@ import trio
 from actors import Graph, NotStorable, Policy, RunCancelled, RunLost, Turn
 from actors.errors import ConversationBusy, RunFailed
 from runtime import Conversation, open_runtime
-from runtime.graphs.conversations import Conversations
+from runtime.graphs.conversations.conversations import Conversations
 from runtime.journal import SqliteStore
 from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, explore, tool_answer

@@ -9,7 +9,7 @@ from actors import LM, Graph, RunFailed
 from actors.errors import UsageError
 from runtime import EventsMissed, open_runtime
 from runtime.core.events import EventBus
-from runtime.graphs import run_events
+from runtime.graphs.records import run_events
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import TWICE, Ask, Done, Part, graph_of
 

@@ -15,7 +15,7 @@ import trio.testing
 
 from actors import Actor, ActorFailed, DeclarationError, Graph, NodeFailed, NoOutput, Redelivery, RunFailed
 from runtime import open_runtime
-from runtime.graphs.run_events import NodeStarted, RunFinished, RunStarted
+from runtime.graphs.records.run_events import NodeStarted, RunFinished, RunStarted
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, living
 

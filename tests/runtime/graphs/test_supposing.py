@@ -9,8 +9,8 @@ import pytest
 
 from actors import DeclarationError, Graph, RunFailed, UsageError
 from runtime import open_runtime
-from runtime.graphs.history import History
-from runtime.graphs.supposing import Prompt, WhatIf
+from runtime.graphs.records.history import History
+from runtime.graphs.records.supposing import Prompt, WhatIf
 from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, tool_answer
 

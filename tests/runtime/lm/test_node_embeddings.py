@@ -8,7 +8,7 @@ from actors import LM, Graph, Redelivery
 from actors.errors import RunFailed
 from actors.lm import Embedder
 from runtime import open_runtime
-from runtime.graphs.run_events import LMCalled
+from runtime.graphs.records.run_events import LMCalled
 from runtime.lm.client import LMClient
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from actors import Graph
 from runtime.core.events import Event
-from runtime.graphs.run_events import FieldDelta, NodeStarted
+from runtime.graphs.records.run_events import FieldDelta, NodeStarted
 from runtime.journal import MemoryStore
 from runtime.serve import Recording
 from runtime.serve.joining import joined

@@ -14,7 +14,7 @@ from actors import Graph, Redelivery, ToolFailed
 from runtime import open_runtime
 from runtime.app import Runtime
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.history import History
+from runtime.graphs.records.history import History
 from runtime.journal.memory import MemoryStore
 from runtime.lm import Budget, Retry
 from runtime.testing import Answer, Failure, ModelScript, field_answer, tool_answer

@@ -9,8 +9,8 @@ import pytest
 
 from actors import Graph, UsageError
 from runtime import open_runtime
-from runtime.graphs.history import History
-from runtime.graphs.journaling import details_of
+from runtime.graphs.records.history import History
+from runtime.graphs.records.journaling import details_of
 from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, explore, replays, run_in_virtual_time
 from tests.runtime.testing.incidents import INCIDENTS, SHARED, Mood, Offer, Reply, Ticket, Topic, triage

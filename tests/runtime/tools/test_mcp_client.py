@@ -21,8 +21,8 @@ from actors.errors import DeclarationError, RunFailed, ToolFailed, ToolServerLos
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools
 from actors.restarts import Backoff
 from runtime import ToolCalled, open_runtime
-from runtime.graphs.run_events import ToolsChanged
-from runtime.graphs.toolbox_actors import SUPERVISION
+from runtime.graphs.nodes.toolbox_actors import SUPERVISION
+from runtime.graphs.records.run_events import ToolsChanged
 from runtime.testing import ScriptedLM, tool_answer
 from runtime.tools import Toolbox, mcp
 

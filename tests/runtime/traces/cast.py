@@ -11,7 +11,7 @@ import attrs
 
 from actors import Graph
 from runtime import RunFailed, Runtime
-from runtime.graphs.run_events import RunEvent
+from runtime.graphs.records.run_events import RunEvent
 from runtime.traces import Encoder, Trace, trace_of
 
 

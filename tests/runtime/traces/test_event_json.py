@@ -12,8 +12,8 @@ from actors.errors import LMTimeout, NodeFailed, RunFailed
 from actors.lm import ReasoningDelta, TextDelta, ToolCallDelta
 from runtime import AnyEvent
 from runtime.core.events import ActorCrashed, EventsMissed, MessageDeadLettered
-from runtime.graphs.run_events import LMDelta, NodeFinished, NodeGaveUp, NodeSlowToStop, RunFinished, RunStarted
-from runtime.graphs.run_record import RunStatus
+from runtime.graphs.records.run_events import LMDelta, NodeFinished, NodeGaveUp, NodeSlowToStop, RunFinished, RunStarted
+from runtime.graphs.records.run_record import RunStatus
 from runtime.traces.event_json import Encoder, event_classes, name_of, schema_of_event
 
 WIRE_NAMES = {

@@ -14,7 +14,7 @@ import trio
 from actors import Graph
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime import open_runtime
-from runtime.graphs.run_events import FieldDelta, RunFinished
+from runtime.graphs.records.run_events import FieldDelta, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.streamify import open_prediction_stream
