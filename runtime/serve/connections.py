@@ -1,7 +1,7 @@
 """The connections of our own server: those of hypercorn's trio worker, with a shorter way out for what is small.
 
-Hypercorn puts a lock, a cancel scope and a checkpoint around each write. For an event, which the kernel takes at once nearly
-always, that is half of what the write costs. The loop around the connections is ours as well, since the worker's has no place
+Hypercorn puts a lock, a cancel scope and a checkpoint around each write. For an event, which the kernel takes immediately in
+nearly all cases, that is half of what the write costs. The loop around the connections is ours as well, since the worker's has no place
 where another kind of connection could be named, and its lifespan is none of ours.
 """
 
