@@ -1,8 +1,8 @@
 """The connections of our own server: those of hypercorn's trio worker, with a shorter way out for what is small.
 
-Hypercorn puts a lock, a cancel scope and a checkpoint around each write. For an event, which the kernel takes immediately in
-nearly all cases, that is half of what the write costs. The loop around the connections is ours as well, since the worker's has no place
-where another kind of connection could be named, and its lifespan is none of ours.
+Hypercorn puts a lock, a cancel scope and a checkpoint around each write. For an event, which the system takes immediately in
+nearly all cases, that is half of what the write costs. The loop around the connections is ours as well: the worker's has no
+place where another kind of connection could be named, and its lifespan is none of ours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IS_POSIX: Final = os.name == "posix"
 
 
 @final
-class Connection(TCPServer):
+class ServerConnection(TCPServer):
     """One connection."""
 
     _in_a_row = 0
@@ -64,7 +64,7 @@ async def serve_connections(
 ) -> None:
     """Serve `app`, without a lifespan, until `stop`; those who are connected then have ``config.graceful_timeout`` seconds."""
     context = WorkerContext(None)
-    made: Any = partial(Connection, cast("Any", ASGIWrapper(cast("Any", app))), config, context, ConnectionState({}))
+    made: Any = partial(ServerConnection, cast("Any", ASGIWrapper(cast("Any", app))), config, context, ConnectionState({}))
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(partial(trio.serve_listeners, made, [listener], handler_nursery=connections))
