@@ -176,7 +176,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "jwt": frozenset({"runtime/serve/jwt.py"}),
     "cryptography": frozenset({"runtime/placement/ray/certificates.py"}),
     "ray": frozenset({"runtime/placement/ray/launcher.py"}),
-    "hypercorn": frozenset({"runtime/serve/server.py"}),
+    "hypercorn": frozenset({"runtime/serve/connections.py", "runtime/serve/server.py"}),
     "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset(
         {

@@ -36,7 +36,7 @@ class _Notes:
     def finish(self, intent: demo_graph.Intent) -> Measured:
         time_, other, vector = (self.answers[each.name] for each in study.EXTRACTORS)
         made = demo_graph.cypher(intent, time_.filters, other.filters, vector.query)
-        return Measured(self.began_s, time.monotonic(), self.nodes, made.text)
+        return Measured(self.began_s, time.monotonic(), self.nodes, demo_graph.shown(made))
 
 
 @final
@@ -51,8 +51,8 @@ class PlainDSPy:
         self._inputs = attrs.asdict(intent)
         self._loop = asyncio.Runner()
         self._modules = {
-            "time": self._dspy.Predict(self._signature("filters: list[str]", demo_graph.time_filters)),
-            "other": self._dspy.Predict(self._signature("filters: list[str]", demo_graph.other_filters)),
+            "time": self._dspy.Predict(self._signature("filters: dict[str, str]", demo_graph.time_filters)),
+            "other": self._dspy.Predict(self._signature("filters: dict[str, str]", demo_graph.other_filters)),
             "vector": self._dspy.ChainOfThought(self._signature("query: str | None", demo_graph.vector_query)),
         }
         settings = {"api_base": api_base, "api_key": "none", "cache": False, "num_retries": 0}

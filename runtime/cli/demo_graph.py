@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 
 from actors.graphs.graph import Graph
@@ -20,16 +22,16 @@ class Intent:
 
 @attrs.frozen
 class TimeFilters:
-    """Cypher conditions on the label's time properties."""
+    """The label's time properties that matter, each with its earliest date."""
 
-    filters: list[str]
+    filters: dict[str, str]
 
 
 @attrs.frozen
 class OtherFilters:
-    """Cypher conditions on its other properties."""
+    """Its other properties that matter, each with the value it must have."""
 
-    filters: list[str]
+    filters: dict[str, str]
 
 
 @attrs.frozen
@@ -40,11 +42,34 @@ class VectorQuery:
 
 
 @attrs.frozen
+class QueryParameters:
+    """What the query is asked with; a driver sends it beside the text."""
+
+    label: str
+    meaning: str | None
+    since: dict[str, str]
+    equal: dict[str, str]
+
+
+@attrs.frozen
 class Cypher:
     """The finished query."""
 
     text: str
+    """One of the two constants below: nothing that a model has answered becomes a part of it."""
+    parameters: QueryParameters
 
+
+BY_LABEL = """
+MATCH (n) WHERE $label IN labels(n)
+AND all(name IN keys($since) WHERE n[name] >= $since[name]) AND all(name IN keys($equal) WHERE n[name] = $equal[name])
+RETURN n
+"""
+BY_MEANING = """
+CALL db.index.vector.queryNodes($label, 10, genai.vector.encode($meaning, 'OpenAI')) YIELD node AS n
+WHERE all(name IN keys($since) WHERE n[name] >= $since[name]) AND all(name IN keys($equal) WHERE n[name] = $equal[name])
+RETURN n
+"""
 
 graph = Graph("property-extraction", input=Intent, output=Cypher)
 # One instance each: after a crash, the message waits for the restart of the very instance that it crashed.
@@ -52,13 +77,13 @@ graph = Graph("property-extraction", input=Intent, output=Cypher)
 
 @graph.predict(lm="time", concurrency=1)
 async def time_filters(intent: Intent) -> TimeFilters:  # type: ignore[empty-body]  # the model fills it
-    """Pick the label's time properties that the intent constrains, with their bounds, as Cypher conditions on n."""
+    """Pick the label's time properties that the intent constrains, each with its earliest date."""
     ...
 
 
 @graph.predict(lm="other", concurrency=1)
 async def other_filters(intent: Intent) -> OtherFilters:  # type: ignore[empty-body]  # the model fills it
-    """Pick the label's other properties that the intent constrains, as Cypher conditions on n."""
+    """Pick the label's other properties that the intent constrains, each with the value that it must have."""
     ...
 
 
@@ -74,11 +99,11 @@ async def merge(intent: Intent, time: TimeFilters, other: OtherFilters, vector: 
     return cypher(intent, time.filters, other.filters, vector.query)
 
 
-def cypher(intent: Intent, time: list[str], other: list[str], query: str | None) -> Cypher:
+def cypher(intent: Intent, time: dict[str, str], other: dict[str, str], query: str | None) -> Cypher:
     """The query that the parts make."""
-    found = f"MATCH (n:{intent.label})"
-    if query is not None:
-        embedding = f"genai.vector.encode({query!r}, 'OpenAI')"
-        found = f"CALL db.index.vector.queryNodes('{intent.label}', 10, {embedding}) YIELD node AS n"
-    conditions = " AND ".join([*time, *other])
-    return Cypher(f"{found} {f'WITH n WHERE {conditions} ' if conditions else ''}RETURN n")
+    return Cypher(BY_LABEL if query is None else BY_MEANING, QueryParameters(intent.label, query, since=time, equal=other))
+
+
+def shown(query: Cypher) -> str:
+    """The query and its parameters in one line, as a person reads them."""
+    return f"{' '.join(query.text.split())} with {json.dumps(attrs.asdict(query.parameters), ensure_ascii=False)}"

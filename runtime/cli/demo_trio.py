@@ -12,7 +12,7 @@ from actors.restarts import Backoff
 from actors.words import words_of
 from runtime.app import Runtime
 from runtime.cli import study
-from runtime.cli.demo_graph import Intent, graph
+from runtime.cli.demo_graph import Intent, graph, shown
 from runtime.cli.timeline import Measured
 from runtime.core.events import ActorCrashed, ActorRestarting, ActorStarted, Event, EventStream, MessageRedelivering
 from runtime.graphs.records.run_events import NodeFinished, NodeStarted, RunFinished
@@ -65,7 +65,7 @@ async def measure(runtime: Runtime, intent: Intent) -> Measured:
                 if event.error is not None:
                     raise event.error
                 output = event.output
-    return Measured(began_s, trio.current_time(), {name: (starts[name], ends[name]) for name in NAMES.values()}, output.text)
+    return Measured(began_s, trio.current_time(), {name: (starts[name], ends[name]) for name in NAMES.values()}, shown(output))
 
 
 async def fail_and_recover(runtime: Runtime, intent: Intent) -> list[Happening]:

@@ -35,9 +35,9 @@ EXTRACTORS: Final = (
         "time",
         "time_filters",
         0.726,
-        field_answer(filters=["n.created_at >= datetime('2025-12-01')", "n.created_at < datetime('2025-12-08')"]),
+        field_answer(filters={"created_at": "2025-12-01"}),
     ),
-    Extractor("other", "other_filters", 1.125, field_answer(filters=["n.status = 'open'"])),
+    Extractor("other", "other_filters", 1.125, field_answer(filters={"status": "open"})),
     Extractor(
         "vector",
         "vector_query",
@@ -48,7 +48,7 @@ EXTRACTORS: Final = (
 OVERLAPPING: Final = len(EXTRACTORS)
 """Requests in flight when no call waits for another."""
 
-TEXT: Final = "open ideas from last week about structured concurrency"
+TEXT: Final = "open ideas since last week about structured concurrency"
 LABEL: Final = "Idea"
 NOW: Final = "2025-12-12"
 

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from actors.errors import UsageError
 from runtime.core.events import Event
+from runtime.core.instruments import Instrument, TellUnmade
 from runtime.graphs.records.run_events import (
     LMCalled,
     NodeEvent,
@@ -25,6 +27,7 @@ from runtime.graphs.records.run_events import (
     RunFinished,
     RunStarted,
 )
+from runtime.graphs.records.run_record import Step
 
 if TYPE_CHECKING:
     from runtime.app import Runtime
@@ -40,6 +43,8 @@ class _Run:
 
     graph: str
     since_s: float
+    seconds: dict[str, list[float]]
+    """By node, what is noted of its graph's attempts."""
     started: dict[str, float] = attrs.field(factory=dict[str, float])
     """When the latest attempt at each message began, by path."""
 
@@ -57,11 +62,16 @@ class _Seconds:
         self._noted: dict[tuple[str, ...], list[float]] = {}
         """By the values of the labels: how many lie between two bounds, how many above all of them, and the sum."""
 
-    def note(self, labels: tuple[str, ...], seconds: float) -> None:
-        """Count one duration."""
+    def noted(self, labels: tuple[str, ...]) -> list[float]:
+        """What is noted under these values of the labels."""
         noted = self._noted.get(labels)
         if noted is None:
             noted = self._noted[labels] = [0] * (len(self._bounds) + 2)
+        return noted
+
+    def note(self, labels: tuple[str, ...], seconds: float) -> None:
+        """Count one duration."""
+        noted = self.noted(labels)
         noted[bisect_left(self._bounds, seconds)] += 1
         noted[-1] += seconds
 
@@ -75,7 +85,7 @@ class _Seconds:
 
 
 @final
-class PrometheusMetrics:
+class PrometheusMetrics(Instrument):
     """An instrument and a collector: ``open_runtime(instruments=[PrometheusMetrics(registry)])``.
 
     Actors, mailboxes, restarts, dead letters and runs in progress are read from the runtime when `registry` is scraped, so they
@@ -93,6 +103,8 @@ class PrometheusMetrics:
         self._runtime: Runtime | None = None
         self._runs: dict[str, _Run] = {}
         """Those in progress, by id."""
+        self._seconds: dict[str, dict[str, list[float]]] = {}
+        """By graph and node, what is noted of attempts; the same lists as in ``_node_s``, without a tuple to find them by."""
         self._ended: Counter[tuple[str, str]] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -122,13 +134,23 @@ class PrometheusMetrics:
             )
         self._runtime = runtime
 
-    def __call__(self, event: Event) -> None:
-        """Count one event."""
-        _ABOUT[type(event)](self, event)
+    def method_for(self, kind: type[Event]) -> Callable[[Any], None]:
+        """See :class:`Instrument`."""
+        return MethodType(_ABOUT.get(kind, PrometheusMetrics.ignore), self)
+
+    def unmade_method_for(self, kind: type[Event]) -> TellUnmade | None:
+        """See :class:`Instrument`."""
+        return self._attempt_begins if kind is NodeStarted else self._attempt_ends_well if kind is NodeFinished else None
+
+    def ignore(self, event: Event) -> None:
+        """Count nothing."""
 
     def begin_run(self, event: RunStarted) -> None:
         """A run was accepted."""
-        self._runs[event.run_id] = _Run(event.graph, event.at_s)
+        seconds = self._seconds.get(event.graph)
+        if seconds is None:
+            seconds = self._seconds[event.graph] = {}
+        self._runs[event.run_id] = _Run(event.graph, event.at_s, seconds)
 
     def end_run(self, event: RunFinished[Any]) -> None:
         """A run has ended."""
@@ -148,11 +170,30 @@ class PrometheusMetrics:
         run = self._runs.get(event.run_id)
         if run is None:
             return
-        since_s = run.started.pop(event.path, None)
-        if since_s is not None:
-            self._node_s.note((run.graph, event.node), event.at_s - since_s)
+        self._note_attempt(run, event.node, event.path, event.at_s)
         if type(event) is not NodeFinished:
             self._failed[run.graph, event.node] += 1
+
+    def _attempt_begins(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.started[step.path] = at_s
+
+    def _attempt_ends_well(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._note_attempt(run, step.node, step.path, at_s)
+
+    def _note_attempt(self, run: _Run, node: str, path: str, at_s: float) -> None:
+        since_s = run.started.pop(path, None)
+        if since_s is None:
+            return
+        noted = run.seconds.get(node)
+        if noted is None:
+            noted = run.seconds[node] = self._node_s.noted((run.graph, node))
+        seconds = at_s - since_s
+        noted[bisect_left(_RUN_S, seconds)] += 1
+        noted[-1] += seconds
 
     def end_call(self, event: LMCalled) -> None:
         """A call of a language model has ended."""

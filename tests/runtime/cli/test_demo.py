@@ -92,7 +92,7 @@ def test_a_model_runs_ours_alone(capsys: pytest.CaptureFixture[str], monkeypatch
 
     out = capsys.readouterr().out
     assert out.startswith("(e) understudy: supervised actors on trio\n")
-    assert "CALL db.index.vector.queryNodes('Idea', 10," in out
+    assert "CALL db.index.vector.queryNodes($label, 10," in out
 
 
 def test_an_error_in_a_thread_is_raised_where_the_threads_were_started() -> None:

@@ -102,6 +102,6 @@ def test_all_three_calls_are_in_flight_together() -> None:
         assert {name: (start_s, end_s) for name, (start_s, end_s) in measured.nodes.items()} == {
             each.name: (0.0, each.latency_s) for each in study.EXTRACTORS
         }
-        assert measured.output.startswith("CALL db.index.vector.queryNodes('Idea', 10, ")
+        assert measured.output.startswith("CALL db.index.vector.queryNodes($label, 10, ")
 
     run_in_virtual_time(main)

@@ -24,14 +24,13 @@ example = importlib.util.module_from_spec(found)
 found.loader.exec_module(example)
 
 TIME, OTHER, VECTOR = 0.726, 1.125, 1.153  # seconds, as the log of the study has them
-INTENT = example.Intent("ideas from last week about trio", "Idea", "2025-12-12")
+INTENT = example.Intent("ideas since last week about trio", "Idea", "2025-12-12")
 CYPHER = example.Cypher(
-    "CALL db.index.vector.queryNodes('Idea', 10, genai.vector.encode('trio', 'OpenAI')) YIELD node AS n "
-    "WITH n WHERE n.created_at >= '2025-12-05' AND n.status = 'new' RETURN n"
+    example.BY_MEANING, example.QueryParameters("Idea", "trio", since={"created_at": "2025-12-05"}, equal={"status": "new"})
 )
 ANSWERS: dict[str, dict[str, Any]] = {
-    "time properties": {"filters": ["n.created_at >= '2025-12-05'"]},
-    "other properties": {"filters": ["n.status = 'new'"]},
+    "time properties": {"filters": {"created_at": "2025-12-05"}},
+    "other properties": {"filters": {"status": "new"}},
     "search by meaning": {"reasoning": "About trio.", "query": "trio"},
 }
 LATENCY_S = {"time properties": TIME, "other properties": OTHER, "search by meaning": VECTOR}
@@ -59,6 +58,18 @@ async def test_the_run_takes_exactly_as_long_as_its_longest_call(virtual_clock):
         assert cypher == CYPHER
         assert trio.current_time() - started == VECTOR
         assert lm.max_in_flight == 3
+
+
+async def test_what_a_model_answers_never_becomes_a_part_of_the_querys_text(virtual_clock):
+    hostile = "') RETURN 1 UNION MATCH (n) DETACH DELETE n //"
+    lm = ScriptedLM(
+        {**ANSWERS, "time properties": {"filters": {hostile: hostile}}, "search by meaning": {"reasoning": "", "query": hostile}}
+    )
+    async with open_runtime(lm=lm, lms={"large": lm}) as runtime:
+        cypher = await runtime.run(example.graph, example.Intent(hostile, hostile, "2025-12-12"))
+
+    assert cypher.text == example.BY_MEANING
+    assert cypher.parameters == example.QueryParameters(hostile, hostile, since={hostile: hostile}, equal={"status": "new"})
 
 
 async def test_a_second_run_takes_as_long_and_gives_the_same(virtual_clock):

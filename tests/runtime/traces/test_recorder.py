@@ -10,7 +10,7 @@ import trio
 from actors import Graph
 from actors.errors import DeclarationError, RunFailed
 from runtime import Runtime, open_runtime
-from runtime.graphs.records.run_events import RunEvent
+from runtime.graphs.records.run_events import NodeFinished, RunEvent
 from runtime.traces import Encoder, Recorder, Recording, RunRecord
 
 
@@ -104,6 +104,38 @@ async def test_a_reader_behind_what_is_kept_is_told_how_much_it_missed() -> None
         assert names(record, 1) == ["node.finished", "run.finished"]
 
 
+async def test_a_run_that_is_read_now_and_then_shows_what_one_shows_that_is_read_at_its_end() -> None:
+    """Entries are made of events when somebody reads: their numbers and their weights must not depend on when that is."""
+    graph = Graph("loop", input=Word, output=Echo)
+
+    @graph.node
+    async def again(word: Word) -> Word | Echo:
+        if len(word.text) % 3 == 0:
+            seen.extend(names(read, seen[-1][0] if seen else -1) and [(read.next_seq - 1, read.weight)])
+        return Echo(word.text) if len(word.text) > 30 else Word(word.text + "x")
+
+    recorder, other, seen = Recorder(Recording(events_per_run=20)), Recorder(Recording(events_per_run=20)), list[Any]()
+    read = recorder.accept("r", "loop", None, {})
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]), runtime.observe(other, [RunEvent]):
+            await runtime.run(graph, Word(""), run_id="r")
+        late = other.get("r")
+        assert late is not None
+        assert [entry.event for entry in read.after(-1)][1:] == [entry.event for entry in late.after(-1)][1:]
+        assert [entry.seq for entry in read.after(-1)] == [entry.seq for entry in late.after(-1)]
+
+    assert len(seen) > 5
+    assert recorder.weight_bytes == other.weight_bytes == sum(entry.weight for entry in late.entries)
+    assert (read.count, read.first_seq, read.next_seq) == (20, late.first_seq, late.next_seq)
+
+
+async def test_a_message_that_lacks_a_field_is_weighed_too() -> None:
+    made, recorder = object.__new__(Word), Recorder(Recording())
+    recorder(NodeFinished(run_id="r", node="n", path="n/0", attempt=1, output=made))
+
+    assert recorder.weight_bytes > 0
+
+
 async def test_what_is_written_once_is_written_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(Recording())
     async with open_runtime() as runtime:
@@ -186,7 +218,34 @@ async def test_a_reader_that_waits_is_woken_and_nothing_is_lost() -> None:
                     await runtime.run(GRAPH, Word("a"), run_id="r")
 
     assert seen == ["run.started", "node.started", "node.finished", "run.finished"]
-    assert (record.owner, record.readers) == ("me", 0)
+    assert (record.owner, record.waiting) == ("me", {})
+
+
+async def test_those_who_wait_for_a_run_are_woken_together_or_one_alone_and_leave_nothing() -> None:
+    record = RunRecord("r", "echo", 0.0)
+    woken: list[int] = []
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def wait(number: int) -> None:
+        tasks.append(trio.lowlevel.current_task())
+        await record.wait()
+        woken.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(wait, number)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0):
+            await record.wait()
+        record.nudge(tasks[2])
+        record.nudge(tasks[2])  # it does not wait any more
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == [2]
+        record.wake()
+        record.wake()
+
+    assert sorted(woken) == [0, 1, 2, 3]
+    assert record.waiting == {}
 
 
 async def test_an_id_that_is_used_again_begins_a_new_record() -> None:

@@ -19,17 +19,14 @@ from runtime.testing import field_answer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "docs" / "examples"))
 
-from property_extraction import Cypher, Intent, graph  # type: ignore[import-not-found]
+from property_extraction import BY_MEANING, Cypher, Intent, graph  # type: ignore[import-not-found]
 
 EXAMPLE: Graph = graph
-MODELS = {"small": field_answer(filters=["n.open"]), "large": field_answer(reasoning="none needed", query="trio")}
+MODELS = {"small": field_answer(filters={"open": "yes"}), "large": field_answer(reasoning="none needed", query="trio")}
 """What the provider's models say to the example graph."""
 RATING = field_answer(stars=4)
 """What the model ``rater`` says."""
-CYPHER = (
-    "CALL db.index.vector.queryNodes('Idea', 10, genai.vector.encode('trio', 'OpenAI')) YIELD node AS n "
-    "WITH n WHERE n.open AND n.open RETURN n"
-)
+CYPHER = " ".join(BY_MEANING.split())
 """The output to :data:`INTENT` then."""
 INTENT = {"text": "open ideas", "label": "Idea", "now": "2025-12-12"}
 
@@ -89,7 +86,7 @@ def intent(body: Any) -> Intent:
 
 
 def cypher(output: Cypher) -> dict[str, str]:
-    return {"cypher": output.text}
+    return {"cypher": " ".join(output.text.split())}
 
 
 def census() -> dict[str, int]:
