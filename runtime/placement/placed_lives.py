@@ -223,7 +223,7 @@ class Life:
             case "decline":
                 self._replies.pop(head["key"]).fail(failure_of(data, self.link.name))
             case "publish":
-                self._runtime.publish(self.read(data), topic=head["topic"])
+                self._runtime.publish(self.read(data), topic=head["topic"], everywhere=head["everywhere"])
             case "subscribe" | "unsubscribe":
                 kind = self._errands.code.type_named(head["kind"])
                 getattr(self._runtime, head["op"])(kind, self._errands.ref(head["to"]), topic=head["topic"])

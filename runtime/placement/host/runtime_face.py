@@ -101,11 +101,11 @@ class HostedRuntime:
         answer, _ = unpacked(await _asked("start run", code, message, budget, options))
         return HostedHandle(answer["run"], code, speaker())
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """See ``Runtime.publish``. On a host it returns 0: to how many it went is known in the runtime only."""
         me = speaker()
         body = me.written(message, "what is published")
-        here(lambda: me.tell({"op": "publish", "topic": _topic(topic)}, body))
+        here(lambda: me.tell({"op": "publish", "topic": _topic(topic), "everywhere": everywhere}, body))
         return 0
 
     def subscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
