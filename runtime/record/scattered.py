@@ -68,7 +68,7 @@ def scattered(body: str, keys: Searched, all_else: Searched) -> list[tuple[Span,
     The pieces themselves stay, and so do the events: a replay has them at their times.
 
     Args:
-        body: the text of a body, its documents on lines of their own.
+        body: the text of a body, each document on a line.
         keys: finds what is certainly secret. It is given the texts of a field of all events, and those of one index.
         all_else: finds what only looks like a key, and named fields; given the texts of one field with one index.
     """
@@ -143,7 +143,7 @@ def _search(group: Sequence[_Piece], searches: Iterable[Searched], hits: dict[in
                 units = read[nth][1]
                 local = at - ends[nth] + len(units) - 1
                 where = group[nth].start + units[local]
-                # Of two finds that overlap, one begins within the other, and only the outer one is shown.
+                # Finds may overlap: one that begins within another is not shown.
                 is_first = at == start and hits.get(where, (0, True))[1]
                 hits[where] = group[nth].start + units[local + 1], is_first
 
