@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.placement_costs``: what it costs to let actors and nodes work in other processes.
 
 Everything is measured in this process and its hosts, in turns, and the best of the rounds counts: what else the machine does only
-ever adds. Raw Ray stands beside it where Ray is installed (``tests/benchmarks/raw_ray.py``).
+ever adds. Raw Ray stands beside it where this package has a module that measures it, and Ray is installed.
 """
 
 from __future__ import annotations
