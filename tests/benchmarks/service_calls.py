@@ -136,8 +136,9 @@ async def call_cost_us(host: Host, app: str, width: int, calls: int) -> float:
 
 ON_ONE_CONNECTION: Final = 500
 """Requests on one connection: hypercorn closes it after a thousand."""
-CONNECTING: Final = 500
-"""How many clients connect at the same time: a port has no room for more than a few thousand that were not accepted yet."""
+CONNECTING: Final = 100
+"""How many clients connect at the same time. A port has no room for more than a few thousand that were not accepted yet, and
+hypercorn closes what has not asked within five seconds, which is soon on a busy machine."""
 PACE_S: Final = 150e-6
 """How long a step lasts for each reader, in seconds: longer than it takes to tell them all of it."""
 
