@@ -6,7 +6,7 @@
 #                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
-#   make browser    the inspector's page in a headless Chromium
+#   make browser    the inspector and every page of the docs in a headless Chromium
 #   make model      an agent with a real language model, of 270 million parameters, which it installs (270 MB)
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
@@ -109,7 +109,7 @@ postgres: $(VENV)/test.stamp
 browser:
 	@$(MAKE) browser-here VENV=.venv-browser
 
-browser-here: $(VENV)/browser.stamp
+browser-here: $(VENV)/browser.stamp docs
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 model: $(VENV)/test.stamp $(VENV)-model/model.stamp
