@@ -201,6 +201,16 @@ async def test_what_is_published_everywhere_reaches_who_subscribed_in_any_runtim
     assert other == []
 
 
+async def test_what_was_published_at_the_end_of_a_runtime_is_told_too(autojump_clock):
+    store, heard = MemoryStore(), []
+    async with open_runtime(store=store.beside()) as other:
+        other.subscribe(Price, await other.spawn(Listener, heard))
+        async with open_runtime(store=store) as runtime:
+            runtime.publish(Price("last", 1), everywhere=True)
+        await trio.sleep(1)
+    assert heard == [Price("last", 1)]
+
+
 async def test_the_store_is_told_twenty_times_a_second_at_most(autojump_clock, monkeypatch):
     store, told, heard = MemoryStore(), [], []
     announce = store.announce
