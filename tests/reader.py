@@ -23,7 +23,7 @@ from tests.warm import PAGES, Warm, warm
 ROOT: Final = Path(__file__).resolve().parent.parent
 PATIENCE_S: Final = 120.0
 
-FORK: Final = '''\
+FORK: Final = """\
 #!{python} -SEs
 import json, os, signal, socket, sys
 
@@ -38,7 +38,7 @@ elif name == "python":
     arguments = arguments[1:]
 job |= {{"argv": [name if job["run"] != "file" else job["what"], *arguments], "folder": os.getcwd(), "environ": dict(os.environ)}}
 door = socket.socket(socket.AF_UNIX)
-door.connect({socket!r})
+door.connect({door!r})
 socket.send_fds(door, [b"x"], [0, 1, 2])
 door.sendall(json.dumps(job).encode())
 door.shutdown(socket.SHUT_WR)
@@ -47,7 +47,7 @@ pid = int(answers.readline())
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.kill(pid, number))
 sys.exit(int(answers.readline() or 1))
-'''
+"""
 """A program that lets the warm process do its work; it begins in 20 ms, since it imports next to nothing."""
 
 
@@ -61,7 +61,7 @@ class Shell:
     def run(self, command: str) -> tuple[int, str]:
         """The exit code of `command`, and what it has printed, the errors included."""
         after = self.folder / ".after"
-        keep = f'{command}\ncode=$?; {{ pwd; env -0; }} > {after}; exit $code'
+        keep = f"{command}\ncode=$?; {{ pwd; env -0; }} > {after}; exit $code"
         ran = subprocess.run(
             ["bash", "-c", keep],
             cwd=self.environ["PWD"],
@@ -128,7 +128,7 @@ def programs() -> Warm:
 def install(folder: Path) -> None:
     """Put the commands into `folder`, as an installation does."""
     folder.mkdir()
-    text = FORK.format(python=sys.executable, socket=str(programs().socket))
+    text = FORK.format(python=sys.executable, door=str(programs().door))
     for name in ("understudy", "python", "pytest", "uvicorn", "hypercorn"):
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o700)
@@ -138,7 +138,9 @@ def shell(folder: Path, programs: Path, environ: Mapping[str, str]) -> Shell:
     """A new shell in the empty `folder`, beside which the reader has the checkout."""
     (folder / "docs").symlink_to(ROOT / "docs")
     path = f"{programs}:{os.environ['PATH']}"
-    return Shell(folder, {**os.environ, "PATH": path, "PWD": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **environ})
+    return Shell(
+        folder, {**os.environ, "PATH": path, "PWD": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **environ}
+    )
 
 
 # --- what a page shows ------------------------------------------------------------------------------------------------------
@@ -188,11 +190,12 @@ def typed(page: Path) -> Iterator[Typed]:
 # A page shows these as they were when it was written; each stands for any other of its kind.
 PLACEHOLDERS: Final = (
     ("time", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?")),
-    ("seconds", re.compile(r"\b\d+(\.\d+)? (s|ms)\b")),
+    ("seconds", re.compile(r"\b\d+(\.\d+)? (s|ms|µs)(?!\w)")),
     ("seconds", re.compile(r'(?<=_s":)\d+(\.\d+)?(e-\d+)?')),
     ("money", re.compile(r"\$\d+\.\d+")),
     ("id", re.compile(r"(?<![\w-])(?=[\w-]*\d)[\w-]{22}(?![\w-])")),
 )
+BAR: Final = re.compile(r"[█▒░·✗]+( *[█▒░·✗]+)*")
 FIGURE: Final = re.compile(r"\d[\d,]*(\.\d+)?")
 
 
@@ -200,7 +203,10 @@ def without_placeholders(text: str, *, figures: bool) -> str:
     """`text` with the kind of each time, id and sum of money in its place; with `figures`, of every number."""
     for kind, pattern in PLACEHOLDERS:
         text = pattern.sub(f"<{kind}>", text)
-    return FIGURE.sub("<figure>", text) if figures else text
+    if not figures:
+        return text
+    text = FIGURE.sub("<figure>", BAR.sub("<bar>", text))
+    return re.sub(r" +", " ", re.sub(r"(<(figure|seconds)> *)+", "<figures> ", text))
 
 
 def pattern_of(shown: str, *, figures: bool = False) -> re.Pattern[str]:
@@ -218,3 +224,10 @@ def fits(shown: str, printed: str, *, figures: bool = False) -> bool:
     """Whether what came is what the page shows."""
     got = without_placeholders(printed.rstrip("\n") + "\n", figures=figures)
     return pattern_of(shown, figures=figures).fullmatch(got) is not None
+
+
+def fits_in_any_order(shown: str, printed: str) -> bool:
+    """Whether each line that the page shows has come, whatever its figures, among others."""
+    got = [f"{line}\n" for line in without_placeholders(printed, figures=True).splitlines()]
+    wanted = [pattern_of(line, figures=True) for line in shown.splitlines() if line.strip() != "…"]
+    return all(any(pattern.fullmatch(line) for line in got) for pattern in wanted)

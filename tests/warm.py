@@ -1,7 +1,8 @@
 """Programs in processes of their own that need not import the slow libraries first: each is a fork of one that has them.
 
-``python -m tests.warm SOCKET MODULE…`` is that one: it imports these, reads a job from each line of its input, and writes how the
-process for it has ended. At the socket it takes jobs from ``tests.reader``, several at a time, each with the streams it is to use.
+``python -m tests.warm DOOR MODULE…`` is that one: it imports these, reads a job from each line of its input, and writes how the
+process for it has ended. At the door, the number of a socket, it takes jobs from ``tests.reader``: several run at the same time,
+each with streams that come with it.
 """
 
 from __future__ import annotations
@@ -51,20 +52,24 @@ class Warm:
     def __init__(self, *modules: str) -> None:
         """It begins to import `modules` now, and is ready when the first job is done."""
         self._folder = tempfile.TemporaryDirectory(prefix="understudy-warm-")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(self.socket), *modules],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(self.door))
+            door.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm", str(door.fileno()), *modules],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                pass_fds=[door.fileno()],
+            )
         atexit.register(self._end)
 
     @property
-    def socket(self) -> Path:
-        """Where it takes jobs from other processes, as soon as the modules are imported."""
-        return Path(self._folder.name, "socket")
+    def door(self) -> Path:
+        """Where it takes jobs from other processes; one that comes before the modules are imported waits."""
+        return Path(self._folder.name, "door")
 
     def run(self, file: Path, name: str) -> subprocess.CompletedProcess[str]:
         """Run `file` in its folder as module `name`; a deprecation that such a module is to blame for is an error."""
@@ -121,10 +126,7 @@ def warm(*modules: str) -> Warm:
     return Warm(*modules)
 
 
-def _serve(place: str) -> None:
-    door = socket.socket(socket.AF_UNIX)
-    door.bind(place)
-    door.listen()
+def _serve(door: socket.socket) -> None:
     visitors: set[int] = set()
     while True:
         ready, _, _ = select.select([sys.stdin, door], [], [])
@@ -212,4 +214,4 @@ if __name__ == "__main__":
         __import__(module)
     assert threading.active_count() == 1, "a fork has none of the other threads"
     gc.freeze()  # or each fork would copy them to look at them
-    _serve(sys.argv[1])
+    _serve(socket.socket(fileno=int(sys.argv[1])))
