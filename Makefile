@@ -174,6 +174,7 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.journal_costs
 	@$(BIN)/python -m tests.benchmarks.lm_calls
+	@$(BIN)/python -m tests.benchmarks.verdicts
 endif
 
 # With the servers and the observers that the tests have.

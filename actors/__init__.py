@@ -104,6 +104,7 @@ from actors.restarts import Backoff as Backoff
 from actors.restarts import Redelivery as Redelivery
 from actors.restarts import RestartType as RestartType
 from actors.store_errors import AlreadyAnswered as AlreadyAnswered
+from actors.store_errors import NameLost as NameLost
 from actors.store_errors import NotStorable as NotStorable
 from actors.store_errors import RecordTooLarge as RecordTooLarge
 from actors.store_errors import RunChanged as RunChanged

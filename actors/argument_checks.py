@@ -23,10 +23,14 @@ _WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupe
 
 
 def rejected(owner: object, field: str, got: object, expected: str, fix: str | None = None) -> DeclarationError:
-    """The error for one field of a declaration, in the project's one wording; an `owner` that is a text names the call."""
-    name = owner if isinstance(owner, str) else owner.__name__ if isinstance(owner, type) else type(owner).__name__
+    """The error for one field of a declaration, or one argument of a function, in the project's one wording.
+
+    An `owner` that is a text names the call.
+    """
+    if not isinstance(owner, str):
+        owner = owner.__name__ if isinstance(owner, type | types.FunctionType) else type(owner).__name__
     line = f"pass {expected} as {field!r}." if fix is None else fix
-    return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
+    return DeclarationError(f"{owner}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
 
 
 def check_count(

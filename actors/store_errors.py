@@ -89,6 +89,16 @@ class RunLost(RunError):
     retryable: bool | None = False
 
 
+class NameLost(UnderstudyError):
+    """This process no longer has a name: its lease ended, and another owner of the store may have taken it. ``name`` is which."""
+
+    retryable: bool | None = True
+
+    def __init__(self, message: str, *, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class RunParked(RunError):
     """The run waits for a decision of a person, and goes on once it is resumed. ``reason`` tells why in a few words."""
 

@@ -75,6 +75,7 @@ FIXES = {
     "StoreDamaged": "Run `understudy store check`, which lists all damage, and put a copy of the store in its place.",
     "NotStorable": "Change the field that the message names to a type that JSON gives back: see [](../design/messages.md).",
     "RecordTooLarge": "Store the large value elsewhere, and put its name into the message.",
+    "NameLost": "register it again; let what it writes outside carry the fence.",
     "RunLost": "Nothing: another worker goes on with the run. If it happens often, look for what blocks the event loop.",
     "RunParked": "Read `reason` and `understudy runs show ID`, then `await runtime.resume(run_id)`.",
     "StepUncertain": 'Find out whether it took effect; `await runtime.resume(run_id, uncertain={path: result})`, or `"repeat"`.',

@@ -44,6 +44,7 @@ from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.parts.actors import RuntimeActors
 from runtime.parts.cases import RuntimeCases
+from runtime.parts.owners import RuntimeOwners
 from runtime.parts.runs import RuntimeRuns
 from runtime.parts.stored_runs import RuntimeStore
 from runtime.parts.views import RuntimeViews
@@ -55,7 +56,7 @@ _LOG = logging.getLogger("understudy.runs")
 
 
 @final
-class Runtime(RuntimeActors, RuntimeRuns, RuntimeStore, RuntimeCases, RuntimeViews):
+class Runtime(RuntimeActors, RuntimeRuns, RuntimeStore, RuntimeOwners, RuntimeCases, RuntimeViews):
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
     async def what_if(
@@ -266,6 +267,8 @@ async def _keep(
         due = (taking_up.take_up, scheduler.run) if take_up else ()
         if common is not None:
             keeping.before_close, due = common.close, (*due, common.run)
+        if engine.everywhere is not None:
+            due = (*due, *engine.everywhere.tasks(store))
         await runtime.spawn(Keeper, keeping, engine.outside.hear, *due, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final, get_origin
 
+from actors.actor import ActorRef
 from actors.errors import Problem
 from actors.graphs.dependencies import Injected, Supply
 from actors.graphs.node import Kind, NodeSpec
@@ -30,11 +31,13 @@ def placing_problems(spec: NodeSpec) -> Iterator[Problem]:
     def problem(code: str, text: str, fix: str) -> Problem:
         return Problem(code, spec.name, text, fix, spec.location)
 
+    if spec.kind is Kind.ACTOR and not isinstance(spec.embedded, ActorRef):
+        return
     if spec.kind not in (Kind.FUNCTION, Kind.THREAD):
         yield problem(
             "placed-kind",
             f"its place is {spec.options.place!r}, and {_WHAT[spec.kind]} is not placed.",
-            "leave place out; what has a body can be placed: @graph.node(place=…) on a function or a class.",
+            _FIX.get(spec.kind, "leave place out; what has a body can be placed: @graph.node(place=…) on a function or a class."),
         )
         return
     for parameter, wanted in spec.injected.items():
@@ -90,5 +93,6 @@ _WHAT: Final = {
     Kind.PREDICT: "what a language model fills",
     Kind.HUMAN: "what a person fills",
     Kind.GRAPH: "a graph",
-    Kind.ACTOR: "an actor that stands as a node",
+    Kind.ACTOR: "an actor that was spawned elsewhere",
 }
+_FIX: Final = {Kind.ACTOR: "place it where it is spawned: spawn(…, place=…); or add its class, which the graph starts there."}

@@ -29,6 +29,7 @@ from runtime.evaluate.dataset import Dataset
 from runtime.evaluate.report import to_html, to_junit, to_text
 from runtime.evaluate.results import Evaluation
 from runtime.evaluate.scoring import Metric
+from runtime.evaluate.sequential import EXPECTS
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 
@@ -57,6 +58,7 @@ class Options:
     versus_predictors: str | None = None
     predictors: str | None = None
     error: float = 0.05
+    expects: float = EXPECTS
     seed: int = 0
     record: str | None = None
     model: str | None = None
@@ -199,6 +201,7 @@ class _Work:
                 self.data,
                 self.metrics[0],
                 error=options.error,
+                expects=options.expects,
                 repeats=options.repeats,
                 at_once=options.at_once or comparing.AT_ONCE,
                 budget=budget,

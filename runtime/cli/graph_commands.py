@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.cli.parser import EXIT_CODES, RAW, Commands, add_models, to_count, to_dollars, to_probability, to_seconds
+from runtime.cli.parser import EXIT_CODES, RAW, Commands, add_models, to_count, to_dollars, to_probability, to_seconds, to_share
 
 GRAPH = """\
 Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there;
@@ -106,6 +106,7 @@ def _start_evaluate(options: argparse.Namespace) -> int:
             versus_predictors=options.versus_predictors,
             predictors=options.predictors,
             error=options.error,
+            expects=options.expects,
             seed=options.seed,
             record=options.record,
             model=options.model,
@@ -233,6 +234,13 @@ def add_evaluate(commands: Commands) -> None:
     )
     evaluating.add_argument("--fail-if", choices=("worse", "not-better"), help="exit with 1 then")
     evaluating.add_argument("--error", metavar="P", type=to_probability, default=0.05, help="of a verdict without a difference")
+    evaluating.add_argument(
+        "--expects",
+        metavar="SHARE",
+        type=to_share,
+        default=0.1,
+        help="with --versus, the smallest difference that matters, which is found soonest (default: 0.1, ten points)",
+    )
     evaluating.add_argument("--versus-model", metavar="MODEL", help="compare with the same graph, or that of --versus, on MODEL")
     evaluating.add_argument(
         "--versus-predictors", metavar="FOLDER", help="compare with the same graph, or that of --versus, with these predictors"

@@ -59,6 +59,11 @@ def to_probability(text: str) -> float:
     return _number(text, "a probability between 0 and 1, such as 0.05", 0.0, 1.0)
 
 
+def to_share(text: str) -> float:
+    """A share above 0, and below 1."""
+    return _number(text, "a share between 0 and 1, such as 0.1", 0.0, 1.0)
+
+
 def _number(text: str, expected: str, above: float, below: float) -> float:
     try:
         value = float(text)

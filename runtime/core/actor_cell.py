@@ -196,7 +196,8 @@ class ActorCell(Cell):
                 ended = error
                 failure = failure_in(error)
                 if failure is not None:
-                    self.hand.settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
+                    # Its asker need not wait for the clean-up: test_the_error_reaches_the_asker_before_the_clean_up_of_the_actor.
+                    self.hand.settle_unless_redelivered(failure)
             await self._leave(lifespan, ended, scope)
         if ended is not None:
             raise ended
@@ -226,7 +227,8 @@ class ActorCell(Cell):
         while not (self.stopping or self._finishing):
             with trio.CancelScope() as hand.work:
                 await self._drain()
-            if self._crash is None and hand.envelope is not None:  # the handling was withdrawn: that isn't a crash
+            # The handling was withdrawn, which isn't a crash; test_an_ask_whose_deadline_was_moved_after_the_sending_still_ends.
+            if self._crash is None and hand.envelope is not None:
                 hand.release()
         if self._crash is not None:
             raise self._crash
@@ -328,7 +330,7 @@ class ActorCell(Cell):
             self._crash = error
         self._finishing = True
         if self.started_at is None:
-            self.scope.cancel()  # its lifespan may be waiting for something
+            self.scope.cancel()  # its lifespan may be waiting: test_a_task_that_fails_during_the_start_fails_the_start
         else:
             self.hand.cancel()
 

@@ -29,6 +29,11 @@ class Bus:
         self._by_key: dict[Key, dict[Recipient, None]] = {}
         self._subscribers: dict[Recipient, set[Key]] = {}
 
+    @property
+    def kinds(self) -> set[type]:
+        """What is subscribed to."""
+        return {kind for kind, _ in self._by_key}
+
     def subscribe(self, kind: type, cell: Recipient, topic: Hashable | None = None) -> None:
         """Send `cell` the messages of `kind` from now on, or only those under `topic`; once each, however often it subscribed."""
         key = (_checked(kind, topic), topic)

@@ -222,6 +222,7 @@ class LocalContext(ActorContext):
 
     async def _close_supervisor(self, supervisor: SupervisorCell, *, kill: bool) -> None:
         # The children's time is their parent's: when that is over they are killed, and only their clean-up is waited for.
+        # Without it test_PK_S11_children_stop_before_the_next_incarnation_and_before_the_lifespan_is_left breaks.
         supervisor.request_stop(kill=kill)
         with trio.CancelScope(shield=True, deadline=self._cell.scope.deadline):
             await supervisor.wait_exited()

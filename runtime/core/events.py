@@ -20,6 +20,7 @@ from actors.actor import StopReason
 from actors.groups import is_fatal, leaves_of
 from actors.typevars import TypeVar
 from actors.words import repr_of, said
+from runtime.core.instruments import Instrument
 
 _LOG = logging.getLogger("understudy.events")
 
@@ -234,8 +235,8 @@ class Audience(Protocol):
         ...
 
     @property
-    def teller(self) -> Callable[[type[Event]], Tell | None]:
-        """What tells those who listen to events of a class, and never raises; None if there are none."""
+    def tellers(self) -> Tellers:
+        """By class of events, what tells those who listen to them, and never raises; None if there are none."""
         ...
 
     def wants(self, kind: type[Event]) -> bool:
@@ -255,10 +256,17 @@ class _Sink:
     call: Callable[[Any], object]
     kinds: tuple[type[Event], ...] = (Event,)
 
+    def call_for(self, kind: type[Event]) -> Callable[[Any], object]:
+        """What takes events of the class `kind`."""
+        return self.call.method_for(kind) if isinstance(self.call, Instrument) else self.call
+
 
 @final
-class _Tellers(dict[type[Event], "Tell | None"]):
-    """By class of events, who is told of them; found when such an event first happens."""
+class Tellers(dict[type[Event], "Tell | None"]):
+    """By class of events, who is told of them; found when such an event first happens.
+
+    A dict, and no function: each step of a graph looks in here twice.
+    """
 
     def __init__(self, find: Callable[[type[Event]], Tell | None]) -> None:
         super().__init__()
@@ -279,26 +287,23 @@ class EventBus:
         self._sinks: tuple[_Sink, ...] = ()
         self.listening = False
         """Whether making an event is worth it. An attribute, since each step of a graph asks several times."""
-        self._tellers = _Tellers(self._find)
+        self.tellers = Tellers(self._find)
         """As found since the sinks and streams last changed."""
-        self.teller: Callable[[type[Event]], Tell | None] = self._tellers.__getitem__
-        """What tells those who take events of a class; None if there are none."""
         self.on_interrupt: Callable[[BaseException], None] | None = None
         """Called with what must not be survived and came out of a sink: the code that publishes could do nothing about it."""
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether a sink or a stream takes events of the class `kind`."""
-        return self.listening and self.teller(kind) is not None
+        return self.listening and self.tellers[kind] is not None
 
     def _find(self, kind: type[Event]) -> Tell | None:
-        sinks = tuple(sink for sink in self._sinks if issubclass(kind, sink.kinds))
+        sinks = tuple((sink, sink.call_for(kind)) for sink in self._sinks if issubclass(kind, sink.kinds))
         if self._order or len(sinks) > 1:
             return partial(self._tell_all, sinks)
-        return self._guarded(sinks[0]) if sinks else None
+        return self._guarded(*sinks[0]) if sinks else None
 
-    def _guarded(self, sink: _Sink) -> Tell:
+    def _guarded(self, sink: _Sink, call: Callable[[Any], object]) -> Tell:
         """:meth:`_tell_all` for the only one who listens, as it mostly is."""
-        call = sink.call
 
         @trio.lowlevel.enable_ki_protection
         def tell(event: Event) -> None:
@@ -306,13 +311,13 @@ class EventBus:
                 call(event)
             except BaseException as error:  # noqa: BLE001 - see publish
                 self._remove(sink)
-                self.publish(self._failure(call, event, error))
+                self.publish(self._failure(sink.call, event, error))
 
         return tell
 
     def _changed(self) -> None:
         self.listening = bool(self._order or self._sinks)
-        self._tellers.clear()
+        self.tellers.clear()
 
     def add_sink(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...] = (Event,)) -> Callable[[], None]:
         """Call `sink` with every event of `kinds` from now on; returns what ends that.
@@ -349,16 +354,16 @@ class EventBus:
 
         The code that publishes is in the middle of something, such as the end of an actor, of which others must still hear.
         """
-        tell = self.teller(type(event))
+        tell = self.tellers[type(event)]
         if tell is not None:
             tell(event)
 
     @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
-    def _tell_all(self, sinks: tuple[_Sink, ...], event: Event) -> None:
+    def _tell_all(self, sinks: tuple[tuple[_Sink, Callable[[Any], object]], ...], event: Event) -> None:
         failed: list[InstrumentFailed] | None = None
-        for sink in sinks:
+        for sink, call in sinks:
             try:
-                sink.call(event)
+                call(event)
             except BaseException as error:  # noqa: BLE001 - see publish
                 self._remove(sink)
                 failed = [*(failed or ()), self._failure(sink.call, event, error)]
@@ -403,22 +408,22 @@ class WithStream:
     listening = True
 
     def __init__(self, stream: EventStream[Any], bus: EventBus) -> None:
-        self._stream = stream
-        self._bus = bus
+        def tell(event: Event) -> None:
+            stream.offer(event)
+            if bus.listening:
+                bus.publish(event)
+
+        self._tell = tell
+        self.tellers = Tellers(lambda _: tell)
+        """See :class:`Audience`."""
 
     def wants(self, kind: type[Event]) -> bool:
         """True: the stream does."""
         return True
 
-    def teller(self, kind: type[Event]) -> Tell:
-        """See :class:`Audience`."""
-        return self.publish
-
     def publish(self, event: Event) -> None:
         """Tell the stream, and anyone who listens to the runtime."""
-        self._stream.offer(event)
-        if self._bus.listening:
-            self._bus.publish(event)
+        self._tell(event)
 
 
 def _named(function: object) -> str:

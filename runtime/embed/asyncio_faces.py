@@ -122,9 +122,9 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.unsubscribe``."""
         return self._call(self._native.unsubscribe, kind, ref, topic=topic)
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message, topic=topic)
+        return self._call(self._native.publish, message, topic=topic, everywhere=everywhere)
 
     async def run(
         self,
@@ -373,6 +373,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     async def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
         """See ``Runtime.withdraw``."""
         return await self._cross(timeout, self._native.withdraw, run_id, key)
+
+    async def registered(self, name: str, *, timeout: float | None = None) -> str | None:
+        """See ``Runtime.registered``."""
+        return await self._cross(timeout, self._native.registered, name)
 
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

@@ -30,8 +30,8 @@ NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, Conversation, TaskHa
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
-NATIVE_ONLY: dict[type, tuple[str, ...]] = {Runtime: ("tools",)}
-"""What only a trio program can use: what it gives is awaited there, by DSPy's agents too."""
+NATIVE_ONLY: dict[type, tuple[str, ...]] = {Runtime: ("tools", "register")}
+"""What only a trio program can use: what it gives is awaited there, by DSPy's agents too; or it cancels a block there."""
 STREAMS = ("EventStream", "LMStream")
 """What is held open and iterated; their faces are written by hand."""
 VARIABLES = ("In", "M", "Out")

@@ -118,9 +118,9 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.unsubscribe``."""
         return self._call(self._native.unsubscribe, kind, ref, topic=topic)
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message, topic=topic)
+        return self._call(self._native.publish, message, topic=topic, everywhere=everywhere)
 
     def run(
         self,
@@ -369,6 +369,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
         """See ``Runtime.withdraw``."""
         return self._cross(timeout, self._native.withdraw, run_id, key)
+
+    def registered(self, name: str, *, timeout: float | None = None) -> str | None:
+        """See ``Runtime.registered``."""
+        return self._cross(timeout, self._native.registered, name)
 
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

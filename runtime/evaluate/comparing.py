@@ -17,7 +17,7 @@ from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.evaluating import SPENT, Evaluator, is_spent
 from runtime.evaluate.results import Evaluation, RowResult
 from runtime.evaluate.scoring import Metric
-from runtime.evaluate.sequential import SequentialTest, anytime_interval, bootstrap_interval, flip_probability
+from runtime.evaluate.sequential import EXPECTS, SequentialTest, anytime_interval, bootstrap_interval, flip_probability
 from runtime.lm.limits.budget import Budget
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ async def compare(
     metric: object,
     *,
     error: float = 0.05,
+    expects: float = EXPECTS,
     repeats: int = 1,
     at_once: int = AT_ONCE,
     budget: Budget | None = None,
@@ -121,6 +122,8 @@ async def compare(
         data: a ``Dataset``, or rows for ``Dataset.of``.
         metric: a function, a graph or a ``Metric``, whose range is needed.
         error: the highest probability of a verdict where there is no difference.
+        expects: the difference that it is to find soonest, as a share of the metric's range: the smallest one that matters. It
+            changes how many rows a verdict takes, and never the error rate; other differences are found too.
         repeats: runs of each row by each graph; its score is their mean.
         at_once: the most rows at the same time; a verdict may throw away the work on so many.
         budget: what all runs, and the runs of a judge, may use together; when it is spent, the comparison ends with the rows that
@@ -135,6 +138,7 @@ async def compare(
     """
     rows = data if isinstance(data, Dataset) else Dataset.of(data, baseline)
     _check_error(compare, error)
+    _check_expects(expects)
     check_count(compare, "repeats", repeats)
     check_count(compare, "at_once", at_once)
     if set(candidate.input_types) != set(baseline.input_types):
@@ -147,7 +151,7 @@ async def compare(
     sides = tuple(Evaluator(place, graph, (judge,), budget=budget, judges=runtime) for place, graph in places)
     order = list(rows)
     random.Random(seed).shuffle(order)
-    race = _Race(judge, sides, repeats, SequentialTest(error))
+    race = _Race(judge, sides, repeats, SequentialTest(error, expects))
     await race.run(order, at_once)
     used = order[: race.test.count]
     evaluations = [
@@ -162,7 +166,7 @@ async def compare(
     ]
     mean = math.fsum(race.differences) / len(race.differences) if race.differences else 0.0
     verdict = {1: BETTER, -1: WORSE, 0: UNDECIDED}[race.test.verdict]
-    interval = anytime_interval(race.differences, error)
+    interval = anytime_interval(race.differences, error, expects)
     return Comparison(judge.name, verdict, mean, interval, error, len(used), len(order), True, *evaluations)
 
 
@@ -245,6 +249,11 @@ class _Race:
 def _check_error(owner: object, error: object) -> None:
     if isinstance(error, bool) or not isinstance(error, int | float) or not 0 < error < 1:
         raise rejected(owner, "error", error, "a probability between 0 and 1, such as 0.05")
+
+
+def _check_expects(expects: object) -> None:
+    if isinstance(expects, bool) or not isinstance(expects, int | float) or not 0 < expects <= 1:
+        raise rejected(compare, "expects", expects, "a share of the metric's range, above 0 and at most 1, such as 0.1")
 
 
 def _never(*_: object) -> bool:

@@ -92,7 +92,7 @@ class Deployments:
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
-        away = await self._placing.deploy(graph.name, plan)
+        away = await self._placing.deploy(graph, plan)
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         remember_forms(plan)
         for nested in _graphs_within(plan):

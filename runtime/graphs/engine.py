@@ -22,6 +22,7 @@ from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import ActiveRuns
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
+from runtime.graphs.everywhere import Everywhere
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.nodes.away import Nowhere, Placing
@@ -33,6 +34,7 @@ from runtime.graphs.records.questions import Desk
 from runtime.graphs.records.resuming import Resumed, replay
 from runtime.graphs.records.run_events import RunAbandoned
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.registered_names import RegisteredNames
 from runtime.graphs.reopening import Reopening
 from runtime.graphs.runs.launch import Launch
 from runtime.graphs.runs.run import ActiveDelivery, ActiveRun
@@ -70,6 +72,10 @@ class Engine:
         """What people and other programs ask and say."""
         self.take_talk: Callable[[Deployment, StoredRun], Awaitable[None]] | None = None
         """Goes on with a stored conversation whose worker is gone."""
+        self.everywhere: Everywhere | None = None
+        """The part of the bus that other owners of the store hear."""
+        self.names = RegisteredNames()
+        """Those that this runtime has, as one of those that share its store."""
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
@@ -80,7 +86,7 @@ class Engine:
 
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
-        self._active.keeping = keeping
+        self._active.keeping = self.names.keeping = keeping
         self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside, Purse(self._budget))
         taking_up = TakingUp(self._durable, self._take_talk)
         self.outside.fetch = taking_up.fetch

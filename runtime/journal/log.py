@@ -173,26 +173,45 @@ class RunLog:
 
         One that `is_paid`, or of a kind in ``PAID``, is on the platter then.
         """
-        at = self.wall_time().timestamp()
+        at = self._store.wall_time().timestamp()
         self._seq += 1
         record = Record.of(self.run_id, self._seq, kind, path, at, data, inputs)
         entry = LogEntry(record, then, is_paid, question=question, answered=answered)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
-        self._waiting.append(entry)
-        if not self._flying and not self._is_sending:
+        if self._flying or self._is_sending or self._waiting:
+            self._waiting.append(entry)
+            if not self._flying and not self._is_sending:
+                self._send()
+            return entry
+        self._flying = [entry]  # as _send does it, for a record that needs not wait for others: what most do
+        self._is_sending = True
+        try:
+            must_sync = (is_paid or kind in PAID) if self._sync is None else self._sync
+            self._store.append([record], must_sync, self._done, question, answered)
+        finally:
+            self._is_sending = False
+        if self._flying:
+            self._since()
+        elif self._waiting:
             self._send()
         return entry
+
+    def _since(self) -> None:
+        """From now on, if not before, the store has what it has not written."""
+        if self.waiting_since_s is None and self.error is None:
+            self.waiting_since_s = trio.current_time()
 
     def _send(self) -> None:
         """Hand what waits to the store, as long as it takes it immediately."""
         self._is_sending = True
         try:
             while self._waiting and not self._flying and self.error is None:
-                self.waiting_since_s = trio.current_time()
                 self._flying = self._next_rows()
                 self._fly()
+            if self._flying:
+                self._since()
         finally:
             self._is_sending = False
 
@@ -227,6 +246,7 @@ class RunLog:
             if not self._is_sending:
                 self._send()
         elif isinstance(error, StoreError) and error.retryable is not False:
+            self._since()
             self.stalled_by = error
             self._on_stall(self)
         else:

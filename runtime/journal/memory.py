@@ -17,6 +17,7 @@ import trio
 
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
 from runtime.journal.allowances import Amount
+from runtime.journal.meeting import NameHolder
 from runtime.journal.memory_data import MemoryData, MemoryRun, MemoryWorker, lost, without_data
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record
 from runtime.journal.store import (
@@ -76,6 +77,7 @@ class MemoryStore:
     def heal(self) -> None:
         """Be reachable again; a lease that has not ended is renewed."""
         self._is_cut_off = False
+        self._data.meeting.ring()
         if self._lease is not None:
             worker = self._data.workers[self._lease.worker]
             self._sweep()
@@ -102,6 +104,7 @@ class MemoryStore:
         self._data.clock = trio.lowlevel.current_clock()
         self._lease = Lease(worker, 1, good_until=partial(self._good_until, worker))
         self._data.workers[worker] = MemoryWorker(self._lease)
+        self._data.meeting.join(worker)
         return self._lease
 
     def _good_until(self, worker: str) -> float:
@@ -122,6 +125,7 @@ class MemoryStore:
         worker.is_over = True
         if is_told:
             worker.lease.lost.set()
+        self._data.meeting.leave(worker.lease.worker)
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:
@@ -418,6 +422,37 @@ class MemoryStore:
         return self._data.allowances.spend(name, amount, most)
 
     # --- looking in -------------------------------------------------------------------------------------------------------
+
+    # --- names and news ---------------------------------------------------------------------------------------------------
+
+    async def hold(self, name: str) -> NameHolder:
+        """See ``NameStore.hold``."""
+        await self._reached()
+        return self._data.meeting.hold(name, self._owner())
+
+    async def release_name(self, name: str) -> None:
+        """See ``NameStore.release_name``."""
+        await self._reached()
+        self._data.meeting.release_name(name, self._owner())
+
+    async def holder(self, name: str) -> NameHolder | None:
+        """See ``NameStore.holder``."""
+        await self._reached()
+        return self._data.meeting.holder(name)
+
+    async def announce(self, news: bytes) -> None:
+        """See ``NewsStore.announce``."""
+        await self._reached()
+        self._data.meeting.announce(news, self._owner())
+
+    async def announced(self) -> Sequence[bytes]:
+        """See ``NewsStore.announced``."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            worker = self._owner()
+            if not self._is_cut_off and (news := self._data.meeting.heard(worker)):
+                return news
+            await self._data.meeting.wait()
 
     def statistics(self) -> Mapping[str, float]:
         """See ``Store.statistics``."""

@@ -11,6 +11,7 @@ import trio
 
 from actors.store_errors import RunLost
 from runtime.journal.memory_allowances import MemoryAllowances
+from runtime.journal.memory_meeting import MemoryMeeting
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import (
     Created,
@@ -74,6 +75,7 @@ class MemoryData:
     schedules: dict[str, StoredSchedule] = attrs.field(factory=dict[str, StoredSchedule])
     workers: dict[str, MemoryWorker] = attrs.field(factory=dict[str, MemoryWorker])
     allowances: MemoryAllowances = attrs.field(factory=MemoryAllowances)
+    meeting: MemoryMeeting = attrs.field(factory=MemoryMeeting)
     numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
     commits: int = 0
     began: datetime | None = None

@@ -16,8 +16,10 @@ from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
+from runtime.journal.meeting import NameHolder
 from runtime.journal.postgres_allowances import Allowances
 from runtime.journal.postgres_inbox import PostgresInbox
+from runtime.journal.postgres_meeting import PostgresMeeting
 from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_runs import Runs
 from runtime.journal.postgres_schema import migrate, quoted
@@ -94,6 +96,7 @@ class PostgresStore:
         self._inbox = PostgresInbox(self._pool, self._runs)
         self._told = ToldEvents(self._pool, codec)
         self._allowances = Allowances(self._pool)
+        self._meeting = PostgresMeeting(self._pool, codec)
         self._now: _Open | None = None
         self._was_opened = False
 
@@ -118,6 +121,7 @@ class PostgresStore:
             await self.migrate()
         held = HeldLease(self._pool, worker, self._lease_s)
         await held.begin()
+        await self._meeting.join()
         self._was_opened = True
         self._runs.lease = held
         writer = PostgresWriter(
@@ -319,6 +323,34 @@ class PostgresStore:
     async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
         """See ``Store.tick``."""
         return await self._inbox.tick(name, seen, next_at)
+
+    # ------------------------------------------------------------------------------------------------------------ names and news
+
+    async def hold(self, name: str) -> NameHolder:
+        """See ``NameStore.hold``."""
+        return await self._meeting.hold(name, self._opened().lease.lease)
+
+    async def release_name(self, name: str) -> None:
+        """See ``NameStore.release_name``."""
+        await self._meeting.release_name(name, self._opened().lease.lease)
+
+    async def holder(self, name: str) -> NameHolder | None:
+        """See ``NameStore.holder``."""
+        return await self._meeting.holder(name)
+
+    async def announce(self, news: bytes) -> None:
+        """See ``NewsStore.announce``."""
+        await self._meeting.announce(news, self._opened().lease.lease.worker)
+
+    async def announced(self) -> Sequence[bytes]:
+        """See ``NewsStore.announced``. It looks again when the store cannot be reached."""
+        while True:
+            now = self._opened()
+            rung = now.news
+            with contextlib.suppress(StoreError):
+                if news := await self._meeting.heard(now.lease.lease.worker):
+                    return news
+            await rung.wait()
 
     # --------------------------------------------------------------------------------------------------------------- allowances
 

@@ -67,6 +67,14 @@ class ConnectionPool:
             answers.append(await self.read(statement, *values))
         return answers[0]
 
+    async def once(self, statement: str, *values: Value) -> StatementResult:
+        """The same, for what must not be done twice: if the connection breaks, it may have been done."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        answers: list[StatementResult] = []
+        with trio.CancelScope(shield=True):
+            answers.append(await self._run(statement, values))
+        return answers[0]
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresConnection]:
         """A connection in a transaction, which is committed at the end of the block or not at all."""

@@ -208,17 +208,16 @@ class Runs:
 
     async def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
-        held = self.held.get(run)
-        if held is not None and after == 0:
-            held.size = 0
+        held, size = (self.held.get(run) if after == 0 else None), 0
         while True:
             answer = await self._pool.read(_READ, run, after, _READ_ROWS, MAX_BATCH_BYTES)
             for row in answer.rows:
                 record = self._record(row)
-                if held is not None:
-                    held.size += len(record.data or b"")
+                size += len(record.data or b"")
                 yield record
             if not answer.rows:
+                if held is not None:  # only now: one who wants the first records goes, and what comes meanwhile is counted
+                    held.size = max(held.size, size)
                 return
             after = answer.rows[-1][1]
 

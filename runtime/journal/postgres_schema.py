@@ -53,6 +53,13 @@ MIGRATIONS: Final = (
         name text primary key, until timestamptz, tokens float8 not null default 0, usd float8 not null default 0);
     alter table {s}.runs add column left_by text
     """,
+    """
+    create table {s}.names(name text primary key, owner text, fence bigint not null);
+    create table {s}.news(
+        id bigint generated always as identity primary key, tx xid8 not null default pg_current_xact_id(), owner text not null,
+        data bytea not null, at timestamptz not null);
+    create index news_tx on {s}.news(tx)
+    """,
 )
 """Each makes the next version of the one before it; what has been released is never changed."""
 

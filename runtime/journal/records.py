@@ -138,5 +138,8 @@ class Record:
 def _checksum(
     run: str, seq: int, kind: RecordKind, path: str, at: float, data: bytes | None, digest: bytes, inputs: bytes
 ) -> int:
-    head = f"{run}\n{seq}\n{kind.value}\n{path}\n{at!r}\n{data is None}\n".encode("utf-8", "surrogatepass")
-    return zlib.crc32(b"".join((head, digest, inputs, b"" if data is None else data)))
+    # There is one for each step. The data is not copied into one text, and ``kind.value`` would be a call.
+    nothing = "True" if data is None else "False"
+    head = f"{run}\n{seq}\n{kind._value_}\n{path}\n{at!r}\n{nothing}\n".encode("utf-8", "surrogatepass")
+    crc = zlib.crc32(head + digest + inputs)
+    return crc if data is None else zlib.crc32(data, crc)

@@ -16,8 +16,9 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
-from runtime.journal import sqlite_allowances, sqlite_runs
+from runtime.journal import sqlite_allowances, sqlite_names, sqlite_runs
 from runtime.journal.allowances import Amount
+from runtime.journal.meeting import NameHolder
 from runtime.journal.records import Record
 from runtime.journal.sqlite_file import Ownership, store_error
 from runtime.journal.sqlite_inbox import SqliteInbox
@@ -165,7 +166,7 @@ class SqliteStore:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
-        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as error:  # of the last three: a damaged row
+        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, Warning) as error:  # ValueError …: a damaged row
             raise store_error(error, self.path) from error
 
     async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:
@@ -443,6 +444,23 @@ class SqliteStore:
         """See ``AllowanceStore.spend``."""
         writer, _ = self._writer()
         return await writer.do(partial(sqlite_allowances.spend, name, amount, most), sync=True)
+
+    # --- names ------------------------------------------------------------------------------------------------------------
+
+    async def hold(self, name: str) -> NameHolder:
+        """See ``NameStore.hold``."""
+        writer, worker = self._writer()
+        return await writer.do(partial(sqlite_names.hold, name, worker), sync=True)
+
+    async def release_name(self, name: str) -> None:
+        """See ``NameStore.release_name``."""
+        writer, worker = self._writer()
+        await writer.do(partial(sqlite_names.release_name, name, worker), sync=False)
+
+    async def holder(self, name: str) -> NameHolder | None:
+        """See ``NameStore.holder``."""
+        writer, worker = self._writer()
+        return await writer.do(partial(sqlite_names.holder, name, worker), sync=False)
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Final, final
 from actors.store_errors import NotStorable, StoreDamaged, StoreError, StoreInUse, StoreTooNew, StoreUnavailable
 from actors.words import said
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """The version of the schema below."""
 BUSY_S: Final = 5.0
 """Seconds for which a thread waits while another process has the file locked. On the event loop nothing waits."""
@@ -27,6 +27,7 @@ _TOLD: Final = """create table told(
     primary key(run, seq)) strict, without rowid"""
 _ALLOWANCES: Final = """create table allowances(
     name text primary key, until integer, tokens real not null default 0, usd real not null default 0) strict, without rowid"""
+_NAMES: Final = "create table names(name text primary key, owner text, fence integer not null) strict, without rowid"
 _LEFT_BY: Final = "alter table runs add column left_by text"
 _TABLES: Final = (
     "create table meta(key text primary key, value text not null) strict, without rowid",
@@ -54,8 +55,9 @@ _TABLES: Final = (
     _TOLD,
     _ALLOWANCES,
     _LEFT_BY,
+    _NAMES,
 )
-MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: (_TOLD,), 2: (_ALLOWANCES, _LEFT_BY)}
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: (_TOLD,), 2: (_ALLOWANCES, _LEFT_BY), 3: (_NAMES,)}
 """Schema → the statements that make the next one of it. Only ever added to."""
 
 _UNAVAILABLE: Final = {
@@ -79,6 +81,13 @@ def store_error(error: Exception, path: Path) -> StoreError:
         return NotStorable(
             f"{path}: a text or number cannot be stored: {said(error)}\n  Fix: ids, labels and paths are Unicode text."
         )
+    if isinstance(error, Warning):  # of Python or a codec, where warnings are errors: it says nothing of the file
+        warned = StoreError(
+            f"the store {path} could not do it: {said(error)}, a warning that is an error in this process.\n"
+            "  Fix: see to what it warns of, or leave it a warning (python -W, warnings.filterwarnings)."
+        )
+        warned.__cause__ = error
+        return warned
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     if isinstance(error, OSError) or primary in _UNAVAILABLE:

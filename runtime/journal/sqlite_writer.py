@@ -36,8 +36,11 @@ MAX_WAITING: Final = 10_000
 MAX_BATCH: Final = 500
 """Works in one transaction."""
 MAX_BATCH_BYTES: Final = 4 * 2**20
-LOG_PAGES: Final = 1000
-"""After about so many pages in the log it is copied into the database."""
+LOG_PAGES: Final = 4000
+"""After about so many pages in the log it is copied into the database: two syncs, during which no record is written inline.
+
+Most pages are in the log many times and are copied once, so a longer log costs less; it is read whole when a process has died.
+"""
 PAGE_BYTES: Final = 4096
 LOOK_EVERY: Final = 32
 """Plain records between two looks at the names of the files, which cost a third of such a record. Others look each time."""

@@ -144,11 +144,18 @@ class RuntimeActors(RuntimeParts):
         """Undo :meth:`subscribe` with the same arguments; without effect if it was not."""
         self._bus.unsubscribe(kind, self._mailed(ref), topic)
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """Put `message` into the mailbox of every subscriber of its type; returns to how many. Never blocks.
 
         Under a `topic` (any hashable value) it goes to those who subscribed to that topic, and to those who subscribed to the
         type without one. A mailbox without room applies its policy; where that would block or reject, the message is a dead
         letter.
+
+        With `everywhere`, other runtimes that have the same store open do the same, at most once each and about 50 ms later. What
+        does not reach them is not tried again. The number is that of subscribers here. Without a store, or with one for a
+        single process, here is everywhere.
+
+        Raises:
+            NotPortable: with `everywhere`, the message cannot go to another process. MessageTooLarge: it has more than 1 MiB.
         """
-        return self._bus.publish(message, topic)
+        return self._everywhere.publish(message, topic) if everywhere else self._bus.publish(message, topic)

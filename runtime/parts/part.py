@@ -10,6 +10,7 @@ from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.conversations.conversations import Conversations
 from runtime.graphs.engine import Engine
+from runtime.graphs.everywhere import Everywhere
 from runtime.graphs.schedules import Scheduler
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Models
@@ -31,6 +32,7 @@ class RuntimeParts:
         self._services = services
         self._predictors = predictors
         self._bus = Bus(services)
+        self._everywhere = engine.everywhere = Everywhere(services, self._bus)
         self._root = root
         self._models = models
         self._engine = engine

@@ -8,7 +8,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import ActorRef, ActorState, ActorStatistics, StopReason, Terminated
-from actors.errors import UsageError
+from actors.errors import MailboxFull, UsageError
 from runtime.core.actor_cell import stopped
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
@@ -40,6 +40,15 @@ class OwnerAddresses:
         if found is not None and isinstance(found.ref, ActorRef):
             return found.ref
         return self._told.get(address) or NobodyRef(address, self._services)
+
+    def tell_nowait(self, address: str, message: object, sender: str | None) -> None:
+        """Put a message into a mailbox; where there is no room, it is a dead letter."""
+        ref = self.ref_at(address)
+        try:
+            ref.tell_nowait(message)
+        except MailboxFull as error:
+            envelope = Envelope(message, sender, None, self._services.now())
+            self._services.dead_letters.add(address, DeadReason.OVERFLOW, envelope, error)
 
 
 @final

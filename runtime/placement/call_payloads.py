@@ -20,6 +20,7 @@ from runtime.messages.codec import MessageCodec
 from runtime.messages.fields import fields_of
 from runtime.messages.kinds import declared, field_types
 from runtime.messages.modules import name_of
+from runtime.messages.references import Addresses, with_addresses
 from runtime.messages.schemas import type_name
 from runtime.messages.tags import Types
 from runtime.placement.frames import MAX_BODY_BYTES
@@ -46,7 +47,9 @@ def unpacked(body: bytes) -> tuple[dict[str, Any], bytes]:
 class NodeCodec:
     """Bytes of what one node takes and makes, and back."""
 
-    def __init__(self, spec: NodeSpec) -> None:
+    def __init__(self, spec: NodeSpec, addresses: Addresses) -> None:
+        """`addresses` are what refs in its messages stand for on this side."""
+        self._addresses = addresses
         self._what = f"node {spec.name!r}"
         self._names = tuple(entry.name for entry in spec.inputs) + tuple(entry.name for entry in spec.recalls)
         self._codec = MessageCodec(types_of(spec), MAX_BODY_BYTES)
@@ -73,7 +76,8 @@ class NodeCodec:
     def any_value(self, value: object, what: str) -> bytes:
         """A value of plain data and messages: see ``MessageCodec.encode_value``."""
         try:
-            return self._codec.encode_value(value, what)
+            with with_addresses(self._addresses):
+                return self._codec.encode_value(value, what)
         except NotStorable as error:
             raise not_portable(error, what) from error
         except RecordTooLarge as error:
@@ -81,11 +85,13 @@ class NodeCodec:
 
     def read_any(self, data: bytes) -> Any:
         """What :meth:`any_value` made `data` of."""
-        return self._codec.decode_value(data)
+        with with_addresses(self._addresses):
+            return self._codec.decode_value(data)
 
     def _bytes(self, values: Iterable[Any], does: str) -> bytes:
         try:
-            return b"[" + b",".join([self._codec.encode(value) for value in values]) + b"]"
+            with with_addresses(self._addresses):
+                return b"[" + b",".join([self._codec.encode(value) for value in values]) + b"]"
         except NotStorable as error:
             raise not_portable(error, f"what {self._what} {does}") from error
         except RecordTooLarge as error:
@@ -93,7 +99,8 @@ class NodeCodec:
 
     def _read_all(self, data: bytes) -> list[Any]:
         try:
-            return [self._codec.decode(part) for part in self._codec.parts(data)]
+            with with_addresses(self._addresses):
+                return [self._codec.decode(part) for part in self._codec.parts(data)]
         except MessageInvalid as error:
             raise NotPortable(
                 f"what was sent for {self._what} cannot be read here: {error.problems[0]}.\n"

@@ -16,7 +16,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.foreign_errors import failure_in
 from runtime.core.refs import LocalRef
 from runtime.placement.actor_codes import ActorCode
-from runtime.placement.addresses import OwnerAddresses
+from runtime.placement.errands import Errands, RuntimeKnowledge
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.placed_lives import Life
 
@@ -32,7 +32,7 @@ class Residence:
     code: ActorCode
     data: bytes
     """The arguments of its factory."""
-    addresses: OwnerAddresses
+    known: RuntimeKnowledge
 
 
 @final
@@ -55,7 +55,8 @@ class Away(Actor):
         async with residence.place.house(residence.code) as host:
             self._host = host
             number = next(host.numbers)
-            life = Life(number, cell, host.link, self.context, residence.code, residence.addresses, host.lives)
+            errands = Errands(residence.known, residence.code, self.context)
+            life = Life(number, cell, host.link, self.context, errands, host.lives)
             parent = self.context.parent
             told = {
                 "address": cell.address,

@@ -9,16 +9,14 @@ from typing import Any, Final, final
 
 import attrs
 
-from actors.actor import ActorContext, ActorRef, Failure, Reply, Terminated
-from actors.errors import InternalError, MailboxFull, UnderstudyError
+from actors.actor import ActorContext, Failure, Reply, Terminated
+from actors.errors import InternalError, UnderstudyError
 from actors.placement_errors import HostLost
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
-from runtime.core.dead_letters import DeadReason
-from runtime.core.envelope import Envelope, Wrapper
-from runtime.placement.actor_codes import ActorCode
-from runtime.placement.addresses import OwnerAddresses
+from runtime.core.envelope import Wrapper
 from runtime.placement.call_payloads import packed, unpacked
+from runtime.placement.errands import Errands
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets, failure_data, failure_of
@@ -83,8 +81,7 @@ class Life:
     cell: ActorCell
     link: Link
     context: ActorContext
-    _code: ActorCode
-    _addresses: OwnerAddresses
+    _errands: Errands
     _lives: PlacedLives
     _tickets: Tickets = attrs.field(factory=Tickets)
     _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
@@ -92,11 +89,11 @@ class Life:
 
     def read(self, data: bytes) -> Any:
         """A value that comes from the host."""
-        return self._code.read(data, self._addresses)
+        return self._errands.read(data)
 
     def written(self, value: object, what: str) -> bytes:
         """A value for the host."""
-        return self._code.written(value, what, self._addresses)
+        return self._errands.written(value, what)
 
     # --- what is said to it -----------------------------------------------------------------------------------------------
 
@@ -176,25 +173,11 @@ class Life:
 
     async def answer(self, number: int, head: dict[str, Any], data: bytes) -> bytes:
         """Do what it asks under `number`: in the task of its handler, or in another one."""
-        match head["op"]:
-            case "ask":
-                answer = await self._ref(head["to"]).ask(self.read(data), detach=head["detach"])
-                return NOTHING if answer is None else self.written(answer, f"what {head['to']!r} answered")
-            case "tell":
-                await self._ref(head["to"]).tell(self.read(data))
-                return NOTHING
-            case "lm":
-                runtime = self._runtime
-                lm = runtime.lm if head["model"] is None else runtime.lms[head["model"]]
-                return await answer_lm(lm, head, data, partial(self.link.note, about=number))
-            case "ended":
-                end = await self._ref(head["to"]).ended()
-                return packed({"reason": end.reason.value}, NOTHING if end.error is None else failure_data(end.error))
-            case other:
-                raise InternalError(f"a host asks for {other!r}, which this release does not know")
-
-    def _ref(self, address: str) -> ActorRef[Any]:
-        return self._addresses.ref_at(address)
+        if head["op"] == "lm":
+            runtime = self._runtime
+            lm = runtime.lm if head["model"] is None else runtime.lms[head["model"]]
+            return await answer_lm(lm, head, data, partial(self.link.note, about=number))
+        return await self._errands.do(head, data)
 
     # --- what it tells ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +195,7 @@ class Life:
         context = self.context
         match head["op"]:
             case "tell":
-                self._tell(self._ref(head["to"]), self.read(data))
+                self._errands.tell_nowait(head, data)
             case "timer":
                 schedule: Callable[..., None] = context.schedule_every if head["every"] else context.schedule_once
                 schedule(head["s"], Ticked(self, head["key"], data), head["key"])
@@ -221,13 +204,13 @@ class Life:
             case "heartbeat":
                 context.heartbeat()
             case "watch":
-                context.watch(self._ref(head["to"]))
+                context.watch(self._errands.ref(head["to"]))
             case "unwatch":
-                context.unwatch(self._ref(head["to"]))
+                context.unwatch(self._errands.ref(head["to"]))
             case "finish":
                 context.stop()
             case "stop":
-                context.stop(self._ref(head["to"]))
+                context.stop(self._errands.ref(head["to"]))
             case "fail":
                 context.fail(failure_of(data, self.link.name))
             case "unhandled":
@@ -240,10 +223,10 @@ class Life:
             case "decline":
                 self._replies.pop(head["key"]).fail(failure_of(data, self.link.name))
             case "publish":
-                self._runtime.publish(self.read(data), topic=head["topic"])
+                self._runtime.publish(self.read(data), topic=head["topic"], everywhere=head["everywhere"])
             case "subscribe" | "unsubscribe":
-                kind = self._code.type_named(head["kind"])
-                getattr(self._runtime, head["op"])(kind, self._ref(head["to"]), topic=head["topic"])
+                kind = self._errands.code.type_named(head["kind"])
+                getattr(self._runtime, head["op"])(kind, self._errands.ref(head["to"]), topic=head["topic"])
             case "over":
                 self._end_of_it(head, data)
             case other:
@@ -252,14 +235,6 @@ class Life:
     @property
     def _runtime(self) -> Any:
         return self.cell.services.facade
-
-    def _tell(self, ref: ActorRef[Any], message: Any) -> None:
-        try:
-            ref.tell_nowait(message)
-        except MailboxFull as error:
-            services = self.cell.services
-            envelope = Envelope(message, self.cell.address, None, services.now())
-            services.dead_letters.add(ref.address, DeadReason.OVERFLOW, envelope, error)
 
     def _end_of_it(self, head: dict[str, Any], data: bytes) -> None:
         """It has ended over there, although no one here wanted that."""

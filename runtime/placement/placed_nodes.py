@@ -10,16 +10,19 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.errors import InternalError
+from actors.errors import InternalError, UnderstudyError
 from actors.graphs.dependencies import Dependency, Supply
 from actors.graphs.node import NodeSpec
+from actors.graphs.placing import handler_of
 from actors.lm import LM
 from actors.placement_errors import HostLost
+from runtime.core.cell import Cell, current_cell
 from runtime.graphs.nodes.injected import NodeRun
 from runtime.graphs.runs.dependencies import RunDependencies
 from runtime.graphs.runs.pulse import Pulse
 from runtime.graphs.runs.run import ActiveDelivery
 from runtime.placement.call_payloads import NodeCodec, packed, unpacked
+from runtime.placement.errands import Errands, RuntimeKnowledge
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
@@ -36,11 +39,12 @@ Take = Callable[[Any], Awaitable[None]]
 class PlacedNode:
     """Calls the function of one node on the hosts of its place."""
 
-    def __init__(self, graph: str, spec: NodeSpec, place: HostedPlace) -> None:
+    def __init__(self, graph: str, spec: NodeSpec, place: HostedPlace, known: RuntimeKnowledge) -> None:
         self._graph = graph
         self._spec = spec
         self._place = place
-        self._codec = NodeCodec(spec)
+        self._known = known
+        self._codec = NodeCodec(spec, known.addresses)
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
     async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
@@ -70,14 +74,17 @@ class PlacedNode:
         async with self._place.borrow() as host:
             if dependencies is not None:
                 head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
-            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm)
+            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, handler_of(self._spec))
             try:
-                return await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
+                made = await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
                 original = attempt.tickets.original(error)
                 if original is not None:
                     raise original from original.__cause__  # what this side has raised itself, as it was
                 raise
+            if attempt.wrong is not None:
+                raise attempt.wrong
+            return made
 
     def _head(self, message: ActiveDelivery) -> dict[str, Any]:
         run, step = message.run, message.step
@@ -108,9 +115,17 @@ class _Attempt:
     codec: NodeCodec
     take: Take | None
     link: Link
-    lm: LM | None = None
+    lm: LM | None
+    known: RuntimeKnowledge
+    handler: Any
+    """What is called there."""
+    cell: Cell | None = attrs.field(factory=current_cell.get)
+    """The instance of the node, in whose name it speaks to actors."""
     tickets: Tickets = attrs.field(factory=Tickets)
     _run: NodeRun | None = None
+    _errands: Errands | None = None
+    wrong: UnderstudyError | None = None
+    """What was wrong with something that it has told, which is its failure."""
 
     @property
     def run(self) -> NodeRun:
@@ -119,13 +134,28 @@ class _Attempt:
             self._run = NodeRun.of(self.message, self.pulse, self.message.delivery.path)
         return self._run
 
+    @property
+    def errands(self) -> Errands:
+        """What it asks of actors. Few nodes do, so the types of its module are looked up when it does."""
+        if self._errands is None:
+            self._errands = Errands(self.known, self.known.codes.of(self.handler))
+        return self._errands
+
     def hear(self, body: bytes) -> None:
-        """Take what the node reports."""
-        head, _ = unpacked(body)
+        """Take what the node reports, and tells actors."""
+        head, data = unpacked(body)
         if head["op"] == "heartbeat":
             self.pulse.beat()
         elif head["op"] == "report":
             self.run.report(head["text"], done=head["done"], of=head["of"])
+        elif head["op"] == "tell":
+            token = current_cell.set(self.cell)
+            try:
+                self.errands.tell_nowait(head, data)
+            except UnderstudyError as error:
+                self.wrong = self.wrong or error
+            finally:
+                current_cell.reset(token)
 
     async def answer(self, number: int, body: bytes) -> bytes:
         """Do what the node asks under `number`."""
@@ -151,8 +181,8 @@ class _Attempt:
             case "once":
                 made = await self.run.once(head["name"], self._once, number)
                 return self.codec.any_value(made, f"what run.once({head['name']!r}, …) returned")
-            case other:
-                raise InternalError(f"a host asks for {other!r}, which this release does not know")
+            case _:
+                return await self.errands.do(head, data)
         return b""
 
     async def _once(self, number: int) -> Any:

@@ -10,9 +10,11 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 
+from actors.actor import ActorRef
 from actors.argument_checks import is_place_name
 from actors.errors import ActorStartFailed, DeclarationError, GraphInvalid, Problem, UsageError
-from actors.graphs.node import NodeSpec
+from actors.graphs.graph import Graph
+from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.placing import placing_problems
 from actors.graphs.plan import Plan
 from actors.placement_errors import HostRefused, MessageTooLarge, NotPortable, PlaceUnavailable
@@ -22,8 +24,8 @@ from actors.words import repr_of
 from runtime.core.services import Services, unknown_place
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.nodes.away import Elsewhere, Nowhere, Placing, unknown_places
-from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
+from runtime.placement.errands import RuntimeKnowledge
 from runtime.placement.hosts import HostActor, HostedPlace
 from runtime.placement.placed_actors import Away, Residence
 from runtime.placement.placed_nodes import PlacedNode
@@ -56,30 +58,30 @@ class Placement:
         }
         self._supervisors: dict[str, SupervisorCell] = {}
         self._starting = trio.Lock()
-        self._codes: dict[object, ActorCode] = {}
-        """By factory."""
-        self._addresses = OwnerAddresses(services)
+        self._known = RuntimeKnowledge(OwnerAddresses(services), lambda: services.facade)
 
-    async def deploy(self, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+    async def deploy(self, graph: Graph, plan: Plan) -> Mapping[str, Elsewhere]:
         """See ``Placing``."""
+        self._known.graphs[graph.name] = graph
         placed = [spec for spec in plan.nodes.values() if spec.options.place is not None]
         if not placed:
             return {}
         unknown = [spec for spec in placed if spec.options.place not in self._places]
         if unknown:
-            raise unknown_places(graph, unknown, self._places)
+            raise unknown_places(graph.name, unknown, self._places)
         away = [spec for spec in placed if spec.options.place in self._hosted]
         problems = [problem for spec in away for problem in self._problems(spec)]
+        away = [spec for spec in away if spec.kind is not Kind.ACTOR]  # the actor itself is placed, where it is started
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
-            raise GraphInvalid(f"graph {graph!r} cannot run where its nodes are placed:\n{listed}", problems=problems)
+            raise GraphInvalid(f"graph {graph.name!r} cannot run where its nodes are placed:\n{listed}", problems=problems)
         found: dict[str, Elsewhere] = {}
         for name, place in self._hosted.items():
             specs = [spec for spec in away if spec.options.place == name]
             if specs:
-                found.update({spec.name: PlacedNode(graph, spec, place) for spec in specs})
+                found.update({spec.name: PlacedNode(graph.name, spec, place, self._known) for spec in specs})
                 await self.start(name)
-                await place.declare(graph, specs)
+                await place.declare(graph.name, specs)
         return found
 
     def placed(self, spec: ChildSpec) -> ChildSpec:
@@ -97,24 +99,26 @@ class Placement:
             return attrs.evolve(spec, factory=attrs.evolve(spec.factory, place=spec.place), place=None)
         hosted = self._hosted[str(spec.place)]
         problems = [str(problem) for problem in hosted.engine.problems(spec)]
-        code = self._codes.get(spec.factory)
-        if code is None and not problems:
-            code = self._codes[spec.factory] = ActorCode(spec.factory)
+        code = self._known.codes.of(spec.factory) if not problems else self._known.codes.known(spec.factory)
         data = b""
         try:
-            data = b"" if code is None else code.all_written(spec.args, self._addresses, f"{spec.id!r}")
+            data = b"" if code is None else code.all_written(spec.args, self._known.addresses, f"{spec.id!r}")
         except (NotPortable, MessageTooLarge) as error:
             problems += str(error).splitlines()
         if code is None or problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
             raise NotPortable(f"{spec.id!r} has place={spec.place!r}, and cannot live in another process:\n{listed}")
-        residence = Residence(hosted, functools.partial(self.start, hosted.name), code, data, self._addresses)
+        residence = Residence(hosted, functools.partial(self.start, hosted.name), code, data, self._known)
         return attrs.evolve(spec, factory=functools.partial(Away, residence), args=())
 
     def _problems(self, spec: NodeSpec) -> Iterator[Problem]:
         place = self._hosted[str(spec.options.place)]
         yield from placing_problems(spec)
-        yield from place.engine.problems(spec)
+        if spec.kind is Kind.ACTOR and not isinstance(spec.embedded, ActorRef):
+            for problem in place.engine.problems(ChildSpec(spec.name, spec.embedded, place=spec.options.place)):
+                yield attrs.evolve(problem, location=spec.location)
+        elif spec.kind is not Kind.ACTOR:
+            yield from place.engine.problems(spec)
 
     async def start(self, name: str) -> None:
         """Start the hosts of a place, all together, unless they have been.

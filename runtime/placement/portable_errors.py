@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, final
 
 from actors import errors, message_errors, placement_errors, store_errors
-from actors.errors import UnderstudyError
+from actors.errors import RunFailed, UnderstudyError
 from actors.placement_errors import RemoteError
 from actors.restarts import is_worth_another_attempt
 from actors.words import add_note, words_of
@@ -92,7 +92,10 @@ def _made(told: Mapping[str, Any], where: str) -> Exception:
 
 def _group(told: Mapping[str, Any], where: str) -> Exception | None:
     inside = told.get("inside")
-    return ExceptionGroup(str(told["message"]), [_made(each, where) for each in inside]) if inside else None
+    if not inside:
+        return None
+    leaves = [_made(each, where) for each in inside]
+    return (RunFailed if told["kind"] == _name(RunFailed) else ExceptionGroup)(str(told["message"]), leaves)
 
 
 def _known(told: Mapping[str, Any]) -> Exception | None:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from actors.errors import UsageError
 from runtime.core.events import Event
+from runtime.core.instruments import Instrument
 from runtime.graphs.records.run_events import (
     LMCalled,
     NodeEvent,
@@ -40,6 +42,8 @@ class _Run:
 
     graph: str
     since_s: float
+    seconds: dict[str, list[float]]
+    """By node, what is noted of its graph's attempts."""
     started: dict[str, float] = attrs.field(factory=dict[str, float])
     """When the latest attempt at each message began, by path."""
 
@@ -57,11 +61,16 @@ class _Seconds:
         self._noted: dict[tuple[str, ...], list[float]] = {}
         """By the values of the labels: how many lie between two bounds, how many above all of them, and the sum."""
 
-    def note(self, labels: tuple[str, ...], seconds: float) -> None:
-        """Count one duration."""
+    def noted(self, labels: tuple[str, ...]) -> list[float]:
+        """What is noted under these values of the labels."""
         noted = self._noted.get(labels)
         if noted is None:
             noted = self._noted[labels] = [0] * (len(self._bounds) + 2)
+        return noted
+
+    def note(self, labels: tuple[str, ...], seconds: float) -> None:
+        """Count one duration."""
+        noted = self.noted(labels)
         noted[bisect_left(self._bounds, seconds)] += 1
         noted[-1] += seconds
 
@@ -75,7 +84,7 @@ class _Seconds:
 
 
 @final
-class PrometheusMetrics:
+class PrometheusMetrics(Instrument):
     """An instrument and a collector: ``open_runtime(instruments=[PrometheusMetrics(registry)])``.
 
     Actors, mailboxes, restarts, dead letters and runs in progress are read from the runtime when `registry` is scraped, so they
@@ -93,6 +102,8 @@ class PrometheusMetrics:
         self._runtime: Runtime | None = None
         self._runs: dict[str, _Run] = {}
         """Those in progress, by id."""
+        self._seconds: dict[str, dict[str, list[float]]] = {}
+        """By graph and node, what is noted of attempts; the same lists as in ``_node_s``, without a tuple to find them by."""
         self._ended: Counter[tuple[str, str]] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -122,13 +133,19 @@ class PrometheusMetrics:
             )
         self._runtime = runtime
 
-    def __call__(self, event: Event) -> None:
-        """Count one event."""
-        _ABOUT[type(event)](self, event)
+    def method_for(self, kind: type[Event]) -> Callable[[Any], None]:
+        """See :class:`Instrument`."""
+        return MethodType(_ABOUT.get(kind, PrometheusMetrics.ignore), self)
+
+    def ignore(self, event: Event) -> None:
+        """Count nothing."""
 
     def begin_run(self, event: RunStarted) -> None:
         """A run was accepted."""
-        self._runs[event.run_id] = _Run(event.graph, event.at_s)
+        seconds = self._seconds.get(event.graph)
+        if seconds is None:
+            seconds = self._seconds[event.graph] = {}
+        self._runs[event.run_id] = _Run(event.graph, event.at_s, seconds)
 
     def end_run(self, event: RunFinished[Any]) -> None:
         """A run has ended."""
@@ -150,7 +167,12 @@ class PrometheusMetrics:
             return
         since_s = run.started.pop(event.path, None)
         if since_s is not None:
-            self._node_s.note((run.graph, event.node), event.at_s - since_s)
+            noted = run.seconds.get(event.node)
+            if noted is None:
+                noted = run.seconds[event.node] = self._node_s.noted((run.graph, event.node))
+            seconds = event.at_s - since_s
+            noted[bisect_left(_RUN_S, seconds)] += 1
+            noted[-1] += seconds
         if type(event) is not NodeFinished:
             self._failed[run.graph, event.node] += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MethodType
 from typing import Any, Final, final
 
 import attrs
@@ -16,6 +17,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from actors.argument_checks import rejected
 from actors.words import repr_of, said
 from runtime.core.events import Event
+from runtime.core.instruments import Instrument
 from runtime.core.origin import current_origin
 from runtime.graphs.records.run_events import (
     LMAsked,
@@ -71,7 +73,7 @@ class _Run:
 
 
 @final
-class Tracing:
+class Tracing(Instrument):
     """An instrument that makes spans: ``open_runtime(instruments=[Tracing()])``.
 
     A run is a span whose parent is the current span of its caller; each attempt of a node is one below it, and current in
@@ -106,9 +108,12 @@ class Tracing:
         self._content = content
         self._runs: dict[str, _Run] = {}
 
-    def __call__(self, event: Event) -> None:
-        """Begin or end the span that `event` is about."""
-        _ABOUT[type(event)](self, event)
+    def method_for(self, kind: type[Event]) -> Callable[[Any], None]:
+        """See :class:`Instrument`."""
+        return MethodType(_ABOUT.get(kind, Tracing.ignore) if kind in self.kinds else Tracing.ignore, self)
+
+    def ignore(self, event: Event) -> None:
+        """Make no span of it."""
 
     async def flush(self, within_s: float = 5.0) -> bool:
         """Send what has ended, in a thread, and wait for at most `within_s` seconds; whether all of it was sent.

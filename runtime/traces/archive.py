@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, final
 from weakref import WeakValueDictionary
@@ -46,6 +46,21 @@ SLICE: Final = 200
 _STATUS: Final[Mapping[StoredStatus, RunStatus]] = {
     status: RunStatus(status.value) for status in StoredStatus if status is not StoredStatus.READY
 }
+
+
+async def up_to(count: int | None, records: AsyncIterator[Record]) -> list[Record]:
+    """The first `count` records of a run, of which `records` are all; all of them for None. What comes behind is not read."""
+    found: list[Record] = []
+    try:
+        async for record in records:
+            if count is None or record.seq <= count:
+                found.append(record)
+            if count is not None and record.seq >= count:
+                break
+    finally:
+        if isinstance(records, AsyncGenerator):  # left early: it would be closed by the collector, in another task
+            await records.aclose()
+    return found
 
 
 @final
@@ -212,8 +227,7 @@ class Archive:
             record.output = output
 
     async def _records(self, run_id: str, count: int | None) -> list[Record]:
-        # To the end, also where only the first ones are wanted: a generator that is left early would not be closed.
-        return [record async for record in self._store.read(run_id) if count is None or record.seq <= count]
+        return await up_to(count, self._store.read(run_id))
 
     async def _past(self, run: StoredRun, records: Sequence[Record]) -> _Past:
         """What was sent of a run, and what else `records` tell of."""

@@ -79,7 +79,11 @@ class RunRecord:
     spend: Spend = attrs.field(factory=Spend)
     steps: int = 0
     """How many messages nodes have begun to work on."""
-    entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
+    _entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
+    fresh: list[Event] = attrs.field(factory=list[Event], init=False)
+    """The newest events, which no one has asked for yet: an entry for each is made when somebody does."""
+    fresh_weights: list[int] = attrs.field(factory=list[int], init=False)
+    """What each of them weighs."""
     next_seq: int = 0
     first_here: int = 0
     """The number of the first event that this process has heard of; those before were of earlier lives of a stored run."""
@@ -115,9 +119,38 @@ class RunRecord:
         return self.ended_at_s is not None
 
     @property
+    def entries(self) -> deque[KeptEvent]:
+        """What is kept of its events, the oldest first."""
+        fresh = self.fresh
+        if fresh:
+            first = self.next_seq - len(fresh)
+            self._entries.extend(map(KeptEvent, range(first, self.next_seq), fresh, self.fresh_weights))
+            fresh.clear()
+            self.fresh_weights.clear()
+        return self._entries
+
+    @property
+    def count(self) -> int:
+        """How many of its events are kept."""
+        return len(self._entries) + len(self.fresh)
+
+    @property
     def first_seq(self) -> int:
         """The number of the oldest event that is kept."""
-        return self.entries[0].seq if self.entries else self.next_seq
+        return self._entries[0].seq if self._entries else self.next_seq - len(self.fresh)
+
+    def keep(self, event: Event, weight: int) -> None:
+        """Number one more event, which weighs so much, and keep it."""
+        self.fresh.append(event)
+        self.fresh_weights.append(weight)
+        self.next_seq += 1
+        self.weight += weight
+
+    def lose_oldest(self) -> int:
+        """Keep the oldest event no longer; returns what it weighed."""
+        lost = self.entries.popleft().weight
+        self.weight -= lost
+        return lost
 
     def note_labels(self, labels: Mapping[str, str]) -> None:
         """Take from all labels of a run, as it was started with, what its caller noted, and the reserved ones."""
@@ -157,11 +190,10 @@ class RunRecord:
         own = [entry for entry in self.entries if identity_of(entry.event) not in known]
         self.first_here = self.begun_seq = earlier[-1].seq + 1 if earlier else 0
         self.next_seq = self.first_here + missed
-        self.entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
+        self._entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
+        self.weight = sum(entry.weight for entry in self._entries)
         for entry in own:
-            self.entries.append(KeptEvent(self.next_seq, entry.event, entry.weight))
-            self.next_seq += 1
-        self.weight = sum(entry.weight for entry in self.entries)
+            self.keep(entry.event, entry.weight)
         self.known, self.earlier = known, None
 
     def after(self, seq: int) -> Sequence[KeptEvent]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from functools import cache
+from sys import getsizeof
+from types import MemberDescriptorType
 from typing import Any, Final
 
 import attrs
@@ -24,7 +26,7 @@ def weight_of(event: Event) -> int:
     total = EVENT_BYTES
     kind: Any = type(event)
     for name in _shown(kind):
-        total += _size(getattr(event, name))
+        total += weight_of_message(getattr(event, name))
     return total
 
 
@@ -34,27 +36,35 @@ def _shown(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(kind) if field.name in _SHOWN)
 
 
-def _size(value: object) -> int:
+def weight_of_message(value: object) -> int:
     """As ``size_of``, without its bookkeeping for what most messages are: a few plain fields."""
     kind: Any = type(value)
     if kind in _PLAIN:
-        return 0 if value is None else sys.getsizeof(value)
-    names = _plain_class(kind)
-    if names is None:
+        return 0 if value is None else getsizeof(value)
+    fields = _plain_class(kind)
+    if fields is None:
         return size_of(value, _ENOUGH)
     total = 64
-    for name in names:
-        part: object = object.__getattribute__(value, name)  # as it is stored: nothing of its author's is called
-        if type(part) not in _PLAIN:
-            return size_of(value, _ENOUGH)
-        total += sys.getsizeof(part)
+    try:
+        for field in fields:
+            part = field(value)
+            if type(part) not in _PLAIN:
+                return size_of(value, _ENOUGH)
+            total += getsizeof(part)
+    except AttributeError:  # one of its fields was never set
+        return size_of(value, _ENOUGH)
     return total
 
 
 @cache
-def _plain_class(kind: Any) -> tuple[str, ...] | None:
-    """The fields of a class of attrs that stores nothing else; None for others."""
+def _plain_class(kind: Any) -> tuple[Callable[[object], object], ...] | None:
+    """What reads the fields of a class of attrs that stores nothing else; None for others.
+
+    Each is read as it is stored, from its slot: nothing of its author's is called.
+    """
     if not attrs.has(kind) or (hasattr(kind, "__dict__") and "__dict__" in dir(kind)):
         return None
-    names = tuple(field.name for field in attrs.fields(kind))
-    return names if all(type(kind.__dict__.get(name)).__name__ == "member_descriptor" for name in names) else None
+    slots: list[Any] = [kind.__dict__.get(field.name) for field in attrs.fields(kind)]
+    if not all(type(slot) is MemberDescriptorType for slot in slots):
+        return None
+    return tuple(slot.__get__ for slot in slots)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, final
 
 from actors.errors import UsageError
+from actors.graphs.graph import Graph
 from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
 from actors.lm import LM
@@ -35,7 +36,7 @@ class Elsewhere(Protocol):
 class Placing(Protocol):
     """The places of a runtime."""
 
-    async def deploy(self, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+    async def deploy(self, graph: Graph, plan: Plan) -> Mapping[str, Elsewhere]:
         """Start the places that the nodes of `plan` need; those that run elsewhere, by name.
 
         Raises:
@@ -49,11 +50,11 @@ class Placing(Protocol):
 class Nowhere:
     """The places of a runtime that has none."""
 
-    async def deploy(self, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+    async def deploy(self, graph: Graph, plan: Plan) -> Mapping[str, Elsewhere]:
         """See :class:`Placing`. Not a checkpoint."""
         placed = [spec for spec in plan.nodes.values() if spec.options.place is not None]
         if placed:
-            raise unknown_places(graph, placed, ())
+            raise unknown_places(graph.name, placed, ())
         return {}
 
 

@@ -144,11 +144,15 @@ class Journal:
         `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
         """
         call = nothing if then is None else then
-        return self.log.append(kind, self.whole(path), data, call, inputs, is_paid=is_paid, question=question, answered=answered)
+        place = self.whole(path) if self._frame else path
+        return self.log.append(kind, place, data, call, inputs, is_paid=is_paid, question=question, answered=answered)
 
     def note(self, message: object, data: bytes) -> None:
         """`message` is stored as `data`: what is made of it says so."""
-        note_parts(self.digests, self.codec, message, data)
+        if type(message) is list:
+            note_parts(self.digests, self.codec, message, data)
+        else:
+            self.digests.note(message, digest_of(data))
 
     def inputs_of(self, delivery: Delivery) -> bytes:
         """What the result of `delivery` is made of, for its record."""

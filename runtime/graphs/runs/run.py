@@ -27,10 +27,9 @@ from runtime.graphs.records.run_events import (
     NodeFellBack,
     NodeGaveUp,
     RunSignalled,
-    RunStarted,
 )
 from runtime.graphs.records.run_record import Step, StepStatus
-from runtime.graphs.records.step_events import tell_finished
+from runtime.graphs.records.step_events import tell_finished, tell_run_started
 from runtime.graphs.records.stored_answers import WITHDRAWN, PersonAnswer, answer_data, read_answer
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
@@ -117,8 +116,8 @@ class ActiveRun(RunLife):
     async def begin(self, message: object, commands: Commands) -> None:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
-            if self.outer is None and not self.is_resumed and self.wants(RunStarted):
-                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
+            if self.outer is None and not self.is_resumed and self.audience.listening:
+                tell_run_started(self.audience, self.id, self.state.plan.name, message, self.labels)
             await self.carry_out(commands, None)
         except BaseException:
             self.start_cancelled()
@@ -153,7 +152,7 @@ class ActiveRun(RunLife):
         now_s = self.now()
         step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
-            tell_finished(self.audience, self.state.run_id, step, now_s, output)
+            tell_finished(self.audience, state.run_id, step, now_s, output)
         next_envelope = self._register(following, now_s, ending=False)
         del envelopes[path]
         envelope.slot = None  # no one is left to be told of it

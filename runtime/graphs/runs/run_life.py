@@ -25,8 +25,9 @@ from runtime.graphs.records.outcomes import encoded_outcome
 from runtime.graphs.records.questions import Desk, Question
 from runtime.graphs.records.recorded_errors import RecordedError
 from runtime.graphs.records.resuming import Past, Resumed, told_of
-from runtime.graphs.records.run_events import RunFinished, RunParkedEvent
+from runtime.graphs.records.run_events import RunParkedEvent
 from runtime.graphs.records.run_record import RunStatus, StepStatus
+from runtime.graphs.records.step_events import tell_run_finished
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.runs.dependencies import RunDependencies
@@ -391,10 +392,8 @@ class RunLife(RunFacts):
         if isinstance(self.error, RunError):
             self.error.trace = tuple(self.trace)
         try:
-            if self.outer is None and not self.is_evicted and self.wants(RunFinished):
-                self.audience.publish(
-                    RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
-                )
+            if self.outer is None and not self.is_evicted and self.audience.listening:
+                tell_run_finished(self.audience, self.id, self.status, self.output, self.error, self.spend)
             if isinstance(self.error, RunParked) and self.wants(RunParkedEvent):
                 self.audience.publish(RunParkedEvent(run_id=self.id, graph=self.graph, error=self.error))
         finally:  # even if a listener raises, no caller may wait for ever

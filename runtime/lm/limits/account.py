@@ -227,7 +227,7 @@ class Account:
             if self._failures >= BREAK_AFTER:
                 self._broken_until = now_s + COOL_OFF_S
         else:
-            self._failures, self._broken_until = 0, None  # it answers
+            self._failures, self._broken_until = 0, None  # it answers: test_a_provider_that_rejects_a_request_is_not_down
 
     def succeeded(self, started_s: float = -math.inf) -> None:
         """Learn from the answer to a request that went out at `started_s`. One sent in a pause shows that it is over."""

@@ -1,4 +1,4 @@
-"""The context of a placed actor: children, tasks and behaviour are of its host; timers, watches and answers of the runtime."""
+"""The context of a placed actor: children without a place, tasks and behaviour are of its host; the rest is of the runtime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.context import LocalContext
 from runtime.placement.host.remote_refs import RemoteRef, RemoteReply, Speaker, here
+from runtime.placement.host.spawning_there import spawn_there
 from runtime.placement.portable_errors import failure_data
 
 
@@ -100,12 +101,10 @@ class HostedContext(ActorContext):
         name: str | None = None,
         **options: Unpack[SpawnOptions],
     ) -> ActorRef[M]:
-        """See ``ActorContext.spawn``: the child lives on this host, too."""
+        """See ``ActorContext.spawn``: without a place, the child lives on this host, too, and only this actor can name it."""
         if options.get("place") is not None:
-            raise UsageError(
-                f"{self._me.address!r} lives on a host, and its children live there with it: place={options.get('place')!r}.\n"
-                "  Fix: leave place out; or let an actor that isn't placed spawn it, and send its ref."
-            )
+            self._local.reject_when_closed("it starts no children")
+            return await spawn_there(factory, args, name, options, is_child=True)
         return await self._local.spawn(factory, *args, name=name, **options)
 
     def stop(self, ref: ActorRef[Any] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, final
 
 import trio
 
-from actors.actor import ActorRef, ActorStatistics, Reply, StopReason, Terminated
+from actors.actor import ActorContext, ActorRef, ActorStatistics, Reply, StopReason, Terminated
 from actors.argument_checks import COROUTINE
 from actors.errors import UsageError
 from runtime.core.refs import LocalRef, not_awaited
@@ -18,7 +18,7 @@ from runtime.placement.portable_errors import failure_data, failure_of
 
 
 class Speaker(Protocol):
-    """The placed actor in whose name code on a host speaks to the runtime."""
+    """The placed actor, or the call of a placed node, in whose name code on a host speaks to the runtime."""
 
     @property
     def address(self) -> str:
@@ -33,6 +33,11 @@ class Speaker(Protocol):
     @property
     def models(self) -> Mapping[str | None, str]:
         """The language models of the runtime, by the names that it has for them; that of the default is None."""
+        ...
+
+    @property
+    def spawner(self) -> ActorContext | None:
+        """What starts its children on the host; None if it can have none."""
         ...
 
     async def ask(self, head: dict[str, Any], data: bytes = b"", *, hear: Hear | None = None) -> bytes:
@@ -53,11 +58,11 @@ class Speaker(Protocol):
 
 
 speaking: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("understudy_speaking", default=None)
-"""The placed actor in whose code, or that of its children, this runs."""
+"""The placed actor in whose code, or that of its children, this runs; or the call of a placed node."""
 
 
 def speaker() -> Speaker:
-    """The placed actor in whose name this code speaks.
+    """The placed actor, or the call of a node, in whose name this code speaks.
 
     Raises:
         UsageError: it runs in none.
@@ -65,8 +70,8 @@ def speaker() -> Speaker:
     found = speaking.get()
     if found is None:
         raise UsageError(
-            "this code runs on a host, and in no actor, so it cannot send messages from there.\n"
-            "  Fix: send them in the handler of a placed actor, or in a node that isn't placed."
+            "this code runs on a host, outside of its actors and nodes, so it cannot send messages from there.\n"
+            "  Fix: send them in the handler of a placed actor, or in the function of a placed node."
         )
     return found
 
@@ -93,7 +98,8 @@ class RemoteRef(ActorRef[Any]):
     def tell_nowait(self, message: Any) -> None:
         """See ``ActorRef.tell_nowait``. From a host it raises no ``MailboxFull``: the message is a dead letter then."""
         me = speaker()
-        me.tell({"op": "tell", "to": self._address}, self._written(me, message))
+        data = self._written(me, message)
+        here(lambda: me.tell({"op": "tell", "to": self._address}, data))
 
     async def ask(self, message: Any, *, detach: bool = False) -> Any:
         """See ``ActorRef.ask``."""

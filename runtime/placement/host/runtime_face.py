@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Hashable, Mapping
-from typing import Any, NoReturn, final
+import math
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Final, NoReturn, Unpack, cast, final
 
-from actors.actor import ActorRef
+from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.errors import UsageError
+from actors.graphs.graph import Graph
 from actors.lm import LM
+from actors.typevars import In, M, Out
 from runtime.messages.modules import name_of
+from runtime.placement.call_payloads import unpacked
+from runtime.placement.graph_codes import GraphCode, code_of
 from runtime.placement.host.hosted_lm import HostedLM
-from runtime.placement.host.remote_refs import RemoteRef, here, speaker
+from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, Speaker, here, speaker
+from runtime.placement.host.spawning_there import spawn_there
 from runtime.placement.link import Hear
+
+_ADDRESSES: Final = HostAddresses()
 
 
 @final
@@ -22,11 +30,82 @@ class HostedRuntime:
         """See ``Runtime.whereis``. On a host it gives a ref without looking: asking no one raises ``ActorStopped``."""
         return RemoteRef(name)
 
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+    async def spawn(
+        self,
+        factory: Callable[..., Actor[M]],
+        *args: Any,
+        name: str | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> ActorRef[M]:
+        """See ``Runtime.spawn``. On a host: the runtime starts it at its `place`; without one, see ``ActorContext.spawn``.
+
+        Raises:
+            NotPortable: the runtime cannot find `factory` by name, or an argument cannot travel.
+            UsageError: it has no place, and who spawns it is no actor.
+        """
+        if options.get("place") is None:
+            return await _spawn_here(factory, args, name, options)
+        return await spawn_there(factory, args, name, options, is_child=False)
+
+    async def stop(self, ref: ActorRef[Any]) -> None:
+        """See ``Runtime.stop``."""
+        await speaker().ask({"op": "stop actor", "to": ref.address})
+
+    async def run(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        max_steps: float = math.inf,
+        budget: object = None,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Out:
+        """See ``Runtime.run``: the runtime runs it, and cancelling the call cancels it there. It takes no `budget`.
+
+        Raises:
+            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph.
+        """
+        code = code_of(graph)
+        options = {"max_steps": max_steps, "run_id": run_id, "labels": labels}
+        data = await _asked("run", code, message, budget, options)
+        return cast("Out", code.read(data, _ADDRESSES))
+
+    async def start(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        run_id: str | None = None,
+        *,
+        max_steps: float = math.inf,
+        budget: object = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
+        labels: Mapping[str, str] | None = None,
+    ) -> HostedHandle:
+        """See ``Runtime.start``: the run is the runtime's, and goes on when this host is lost. It takes no `budget`.
+
+        Raises:
+            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph.
+        """
+        code = code_of(graph)
+        options = {
+            "run_id": run_id,
+            "max_steps": max_steps,
+            "deadline_s": deadline_s,
+            "durable": durable,
+            "here": here,
+            "labels": labels,
+        }
+        answer, _ = unpacked(await _asked("start run", code, message, budget, options))
+        return HostedHandle(answer["run"], code, speaker())
+
+    def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
         """See ``Runtime.publish``. On a host it returns 0: to how many it went is known in the runtime only."""
         me = speaker()
         body = me.written(message, "what is published")
-        here(lambda: me.tell({"op": "publish", "topic": _topic(topic)}, body))
+        here(lambda: me.tell({"op": "publish", "topic": _topic(topic), "everywhere": everywhere}, body))
         return 0
 
     def subscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
@@ -58,8 +137,67 @@ class HostedRuntime:
             raise AttributeError(name)
         raise UsageError(
             f"runtime.{name} was used on a host, which does not have it.\n"
-            "  Fix: let an actor that isn't placed do it, and ask that; here are whereis, publish, subscribe, lm and lms."
+            "  Fix: let an actor that isn't placed do it, and ask that; here are whereis, spawn, stop, run, start, publish, "
+            "subscribe, unsubscribe, lm and lms."
         )
+
+
+@final
+class HostedHandle:
+    """A run that was started from a host. What else a handle has is in the runtime; see ``runtime.graphs.handle``."""
+
+    def __init__(self, run_id: str, code: GraphCode, me: Speaker) -> None:
+        self.id: Final = run_id
+        """See ``RunHandle.id``."""
+        self.graph: Final = code.name
+        """See ``RunHandle.graph``."""
+        self._code = code
+        self._me = me
+
+    async def result(self) -> Any:
+        """See ``RunHandle.result``.
+
+        Raises:
+            UsageError: it is not kept any more: the actor has started very many runs since.
+        """
+        return self._code.read(await self._me.ask({"op": "result", "run": self.id}), _ADDRESSES)
+
+    async def cancel(self) -> None:
+        """See ``RunHandle.cancel``."""
+        await self._me.ask({"op": "cancel run", "run": self.id})
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise UsageError(
+            f"{name} of the handle of run {self.id!r} was used on a host, which does not have it.\n"
+            "  Fix: use it where the runtime is open; here are id, graph, result and cancel."
+        )
+
+    def __repr__(self) -> str:
+        return f"<HostedHandle {self.id!r}>"
+
+
+async def _asked(op: str, code: GraphCode, message: object, budget: object, options: Mapping[str, object]) -> bytes:
+    if budget is not None:
+        raise UsageError(
+            "budget= was used on a host; what a budget counts is in the process of the runtime.\n"
+            "  Fix: leave it out; give the budget to open_runtime(), or to the run that this is part of."
+        )
+    head = {"op": op, "graph": code.name, "home": code.home, "digest": code.digest, "options": dict(options)}
+    return await speaker().ask(head, code.written(message, _ADDRESSES))
+
+
+async def _spawn_here(
+    factory: Callable[..., Actor[M]], args: tuple[Any, ...], name: str | None, options: SpawnOptions
+) -> ActorRef[M]:
+    spawner = speaker().spawner
+    if spawner is None:
+        raise UsageError(
+            f"runtime.spawn({getattr(factory, '__name__', 'factory')}) on a host, without a place, and not in an actor.\n"
+            "  Fix: spawn(…, place=…)."
+        )
+    return await spawner.spawn(factory, *args, name=name, **options)
 
 
 def _lm(name: str | None) -> HostedLM:

@@ -23,6 +23,8 @@ from runtime.graphs.runs.dependencies import Contexts, RunDependencies
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.hosted_run import HostedRun
+from runtime.placement.host.node_speaker import NodeSpeaker
+from runtime.placement.host.remote_refs import speaking
 from runtime.placement.host.stage import FindActor, Stage
 from runtime.placement.link import BEATS_IN, FENCE_AT, Hear, Link
 from runtime.placement.places import Invitation
@@ -116,7 +118,7 @@ class Worker:
         found: dict[str, str] = {}
         for each in nodes:
             spec = self._find(each["name"], each["graph"], each["node"])
-            self._nodes[each["graph"], each["node"]] = _Node(spec, NodeCodec(spec))
+            self._nodes[each["graph"], each["node"]] = _Node(spec, NodeCodec(spec, self._stage.addresses))
             found.update(likeness(spec))
         return found
 
@@ -125,6 +127,7 @@ class Worker:
         if node is None:
             raise InternalError(f"node {head['node']!r} of graph {head['graph']!r} was not prepared here")
         spec = node.spec
+        speaking.set(NodeSpeaker(spec, number, self._link, self._stage.addresses))  # of this task, which is of this call
         messages, more = node.codec.read_arguments(data)
         arguments = dict(taken(spec, messages))
         if spec.needs:

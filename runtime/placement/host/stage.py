@@ -11,7 +11,7 @@ from typing import Any, final
 import attrs
 import trio
 
-from actors.actor import Failure, StopReason, Terminated
+from actors.actor import ActorContext, Failure, StopReason, Terminated
 from actors.argument_checks import COROUTINE
 from actors.errors import InternalError, UsageError
 from actors.mailbox import MailboxSpec
@@ -109,8 +109,8 @@ class Stage:
 
 def _not_from_here(spec: ChildSpec) -> ChildSpec:
     raise UsageError(
-        f"{spec.id!r} has place={spec.place!r}, and who spawns it lives on a host, where its children live with it.\n"
-        "  Fix: leave place out; or let an actor that isn't placed spawn it, and send its ref."
+        f"{spec.id!r} has place={spec.place!r}, and who spawns it lives within a placed actor, where its children live with it.\n"
+        "  Fix: leave place out; or await self.context.runtime.spawn(…, place=…), which starts it beside the others."
     )
 
 
@@ -322,6 +322,11 @@ class LocalResident:
         return None
 
     # --- Speaker ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def spawner(self) -> ActorContext | None:
+        """See ``Speaker.spawner``."""
+        return self._context
 
     async def ask(self, head: dict[str, Any], data: bytes = b"", *, hear: Hear | None = None) -> bytes:
         """See ``Speaker.ask``: as part of the call that its task works on, or beside it."""

@@ -17,10 +17,13 @@ from __future__ import annotations
 from runtime.testing.stores.contract_allowances import AllowanceContract
 from runtime.testing.stores.contract_ends import EndContract
 from runtime.testing.stores.contract_journals import JournalContract
+from runtime.testing.stores.contract_meeting import MeetingContract
 from runtime.testing.stores.contract_outside import OutsideContract
 from runtime.testing.stores.contract_owners import OwnerContract
 from runtime.testing.stores.contract_runs import RunContract
 
 
-class StoreContract(JournalContract, RunContract, OwnerContract, OutsideContract, EndContract, AllowanceContract):
+class StoreContract(
+    JournalContract, RunContract, OwnerContract, OutsideContract, EndContract, AllowanceContract, MeetingContract
+):
     """The tests. A store that passes them can keep the journals of any graph, and counts right what its owners share."""

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from runtime.journal.allowances import AllowanceStore, Amount
+from runtime.journal.meeting import NameHolder, NameStore
 from runtime.journal.records import Record
 from runtime.journal.store import (
     Created,
@@ -94,6 +95,24 @@ class PassingStore:
     async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
         """See ``AllowanceStore.spend``."""
         return await self._allowances.spend(name, amount, most)
+
+    async def hold(self, name: str) -> NameHolder:
+        """See ``NameStore.hold``."""
+        return await self._names.hold(name)
+
+    async def release_name(self, name: str) -> None:
+        """See ``NameStore.release_name``."""
+        await self._names.release_name(name)
+
+    async def holder(self, name: str) -> NameHolder | None:
+        """See ``NameStore.holder``."""
+        return await self._names.holder(name)
+
+    @property
+    def _names(self) -> NameStore:
+        store: Any = self._store
+        names: NameStore = store
+        return names
 
     @property
     def _allowances(self) -> AllowanceStore:

@@ -139,6 +139,7 @@ def test_models_and_predictors_are_compared_on_one_graph(folder: Path, capsys: p
         (["--data", "cases.jsonl", "--against", "cases.jsonl"], "isn't the file of an evaluation"),
         (["--data", "cases.jsonl", "--out", "no/such/folder/x.jsonl"], "its folder does not exist"),
         (["--data", "cases.jsonl", "--error", "3"], "expected a probability between 0 and 1"),
+        (["--data", "cases.jsonl", "--expects", "0"], "expected a share between 0 and 1"),
         (["--data", "cases.jsonl", "--max-cost", "-1"], "expected an amount above 0, in US dollars"),
         (["--data", "cases.jsonl", "--versus", "sums.py:old", "--out", "x"], "keeps no results"),
         (["--data", "cases.jsonl", "--versus", "sums.py:old", "--against", "x"], "choose one"),

@@ -65,3 +65,18 @@ async def test_what_is_never_started_again_is_not_stopped_either(autojump_clock:
             await runtime.restart(ref)
 
         assert runtime.whereis("a") is ref
+
+
+async def test_the_backoff_that_it_cut_short_does_not_end_a_later_one(autojump_clock: Any) -> None:
+    slow = Supervision(max_restarts=5, within_s=1_000, backoff=Backoff(first_s=100, cap_s=400, jitter=0.0))
+    async with open_runtime(supervision=slow) as runtime:
+        ref = await runtime.spawn(Living, [], name="a")
+        ref.tell_nowait("fail")
+        await trio.sleep(1)
+        await runtime.restart(ref)
+        ref.tell_nowait("fail")
+        await trio.sleep(150)  # the first wait would be over, the second of 200 s is not
+        look = runtime.look("a")
+
+        assert look is not None
+        assert (look.incarnation, str(look.state)) == (2, "backing_off")

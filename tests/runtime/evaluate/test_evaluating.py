@@ -241,6 +241,8 @@ async def test_a_score_out_of_its_range_is_named(autojump_clock: MockClock) -> N
             await compare(runtime, adding("a"), Graph("other", input=Total, output=Total), rows(3), exact)
         with pytest.raises(DeclarationError, match="a probability between 0 and 1"):
             await compare(runtime, adding("a"), adding("b"), rows(3), exact, error=5)
+        with pytest.raises(DeclarationError, match=r"compare\(expects=0\): expected a share of the metric's range(?s:.*)Fix: "):
+            await compare(runtime, adding("a"), adding("b"), rows(3), exact, expects=0)
 
     assert done.difference == 0
 

@@ -55,6 +55,8 @@ MOST: Final = "EVERY_RUN_CRASHED_MOST"
 """The environment variable that says how many crashes of one graph are tried; else :data:`MOST_POINTS`."""
 MOST_POINTS: Final = 120
 """Of one graph, spread evenly over its records."""
+LAST: Final = {"text": "as it would end"}
+"""What a model says at last where its test has not let it come so far."""
 PAIRED: Final = 3
 """First crashes of pairs in one graph."""
 FEWEST_POINTS: Final = 6
@@ -194,6 +196,7 @@ class Crashed:
     def __init__(self, name: str) -> None:
         self._name = name
         self._seen: dict[tuple[int, str], tuple[Captured, Engine]] = {}
+        self._lms: list[ScriptedLM] = []
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Note each graph that is run from now on, unless the test's are left out: a graph that is noted is held as well."""
@@ -203,6 +206,14 @@ class Crashed:
         for library in ("dspy", "litellm") if os.environ.get(MODELS) else ():
             importlib.import_module(library)  # in a thread it may take longer, on a busy machine, than virtual time waits
         engine: Any = Engine
+        make = engine.__init__
+
+        def made(engine: Engine, *args: Any, **more: Any) -> None:
+            make(engine, *args, **more)
+            models: Any = engine._deployments._models
+            self._lms += [lm for lm in (models._default, *models._named.values()) if isinstance(lm, ScriptedLM)]
+
+        monkeypatch.setattr(engine, "__init__", made)
         for name in ("run", "start", "stream"):
             monkeypatch.setattr(engine, name, self._noting(getattr(engine, name), 3 if name == "start" else 2))
 
@@ -220,7 +231,8 @@ class Crashed:
     def crash(self) -> None:
         """Crash each of them everywhere, and add the figures to the file that wants them."""
         for captured, _ in self._seen.values():
-            told = _told(attrs.evolve(captured, lm=_again(captured.lm), lms={k: _again(v) for k, v in captured.lms.items()}))
+            lms = {name: _again(lm, self._lms) for name, lm in captured.lms.items()}
+            told = _told(attrs.evolve(captured, lm=_again(captured.lm, self._lms), lms=lms))
             with Path(os.environ[WANTED_IN]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"test": self._name, "graph": captured.graph.name, **told}) + "\n")
 
@@ -268,15 +280,34 @@ def _outcome(captured: Captured, records: list[int]) -> Any:
         return "broken", f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _again(lm: Any) -> Any:
-    """A model that answers what `lm` has answered, as often as it is asked, whatever else was asked before."""
+def _again(lm: Any, others: Iterable[ScriptedLM]) -> Any:
+    """A model that answers what `lm` has answered, as often as it is asked, whatever else was asked before.
+
+    What it was not asked, `others` may have been, which took its place when its test went on with the run in another process. If
+    no one was asked exactly that, the answer is that to the same calls of the same tools, whatever they gave: a tool of a test
+    may count its calls. What no model of the test was asked, since the test ends before, is answered with :data:`LAST`.
+    """
     if not isinstance(lm, ScriptedLM):
         return lm
-    answers = {repr(call.messages): call.completion for call in reversed(lm.calls) if call.completion is not None}
+    answers: dict[str, Any] = {}
+    for each in (lm, *others):
+        for call in each.calls:
+            if call.completion is not None:
+                answers.setdefault(repr(call.messages), call.completion)
+                answers.setdefault(_without_results(call.messages), call.completion)
     if not answers:
         return lm
-    script: Any = lambda messages: answers[repr(tuple(messages))]  # noqa: E731
+
+    def script(messages: Any) -> Any:
+        exact = answers.get(repr(tuple(messages)))
+        return answers.get(_without_results(messages), LAST) if exact is None else exact
+
     return ScriptedLM(script)
+
+
+def _without_results(messages: Iterable[Mapping[str, Any]]) -> str:
+    """What a model is asked, without what tools have given."""
+    return repr([{**message, "content": None} if message["role"] == "tool" else message for message in messages])
 
 
 def figures_of(file: Path) -> tuple[list[Mapping[str, Any]], Counter[str]]:

@@ -361,6 +361,30 @@ async def test_crash_at_every_record_asks_once_and_ends_the_same(autojump_clock)
     assert crashes.points > 10
 
 
+async def test_a_question_that_was_withdrawn_may_be_asked_again(autojump_clock):
+    """A crash between the end of an attempt that had asked and the record that says so: the attempt is made again, and asks."""
+    inner: Graph[Draft, Approved] = Graph("inner", input=Draft, output=Approved)
+    graph: Graph[Draft, Approved] = Graph("outer", input=Draft, output=Approved)
+
+    @inner.human
+    async def approve(draft: Draft) -> Approved:
+        """May it be sent?"""
+        raise NotImplementedError
+
+    graph.add(inner, name="inner", timeout_s=5)
+
+    async def run(store: Any) -> Any:
+        async with open_runtime(store=store, graphs=[graph]) as runtime:
+            try:
+                return await (await runtime.start(graph, Draft("d"), run_id="it")).result()
+            except RunFailed as failure:
+                return [type(error.__cause__) for error in failure.exceptions]
+
+    crashes = await crash_everywhere(run)
+
+    assert crashes.output == [NodeTimedOut]
+
+
 async def test_waiting_runs_leave_memory_and_come_back_for_an_answer(autojump_clock):
     store, ran = MemoryStore(), list[str]()
     graph = letters(ran)

@@ -139,6 +139,7 @@ def main(kills: int, seed: int = 0) -> int:
                     os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
                 if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status):
+                    print(f"life {life} of the store at {done} kills ended with {os.waitstatus_to_exitcode(status)}")  # noqa: T201
                     return 1
                 found, seen = place.look()
                 wrong += found

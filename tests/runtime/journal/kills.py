@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,8 @@ def forked(function: Callable[[], Coroutine[None, None, None]]) -> int:
     try:
         trio.run(function)
         code = 0
+    except BaseException:  # noqa: BLE001 - the process ends here, and no one else would tell why
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

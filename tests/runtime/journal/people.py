@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 import attrs
 import trio
 
-from actors import AlreadyAnswered, Graph, Recall, Run
+from actors import AlreadyAnswered, Graph, Recall, Run, RunCrashes
 from runtime import NodeFinished, NodeStarted, QuestionAnswered, QuestionAsked, Runtime, open_runtime
 from runtime.graphs.records.history import history_of
 from runtime.journal import PostgresStore, SqliteStore, Store
@@ -166,11 +166,22 @@ async def live(folder: Path, dsn: str, seed: int, kill_at: int) -> None:
             await runtime.start(graph, Case(number), run_id=f"case-{number}")
         with trio.move_on_after(PATIENCE_S) as patience:
             for number in range(RUNS):
-                await (await runtime.handle(f"case-{number}")).result()
+                await to_its_end(runtime, f"case-{number}")
         if patience.cancelled_caught:
             await show(runtime)
         nursery.cancel_scope.cancel()
     assert not patience.cancelled_caught, "a run does not end"
+
+
+async def to_its_end(runtime: Runtime, run_id: str) -> None:
+    """Wait until it is over. Lives that are killed soon after another leave it parked, though it is to blame for none of that."""
+    while True:
+        try:
+            await (await runtime.handle(run_id)).result()
+        except RunCrashes:
+            await runtime.resume(run_id)
+        else:
+            return
 
 
 async def show(runtime: Runtime) -> None:

@@ -1,11 +1,14 @@
-"""One of several processes that start the same runs; its arguments are a DSN, a schema, the lease in seconds and how many runs.
+"""One of several processes that start the same runs; its arguments are a DSN, a schema, the lease in seconds, runs and a time.
 
-It goes on until it is killed, with another runtime when its own has lost its lease or its server.
+All start each run in the same instant, counted from that time in seconds since 1970: else the process that came up first would
+start, and have, every one, and what befalls the others would show nothing. It goes on until it is killed, with another runtime
+when its own has lost its lease or its server.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ from runtime.journal.store import Lease
 from runtime.testing.stores.passing import PassingStore
 from tests.runtime.journal.letters import Order, letters
 
-PACE_S: Final = 0.1
+PACE_S: Final = 0.15
 """Between one run and the next."""
 
 
@@ -33,11 +36,11 @@ class Leased(PassingStore):
 
 
 async def main(*arguments: str) -> None:
-    dsn, schema, lease_s, runs = arguments
+    dsn, schema, lease_s, runs, began = arguments
     graph = letters(lambda _: None, partial(trio.sleep, 0.2))
 
     async def start(runtime: Runtime, number: int) -> None:
-        await trio.sleep(number * PACE_S)
+        await trio.sleep(max(0.0, float(began) + number * PACE_S - time.time()))
         while True:
             try:
                 await runtime.start(graph, Order(number), run_id=f"order-{number}")

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Self
 
@@ -42,7 +43,7 @@ class Fleet:
 
     def __init__(self, server: Server, schema: str, workers: int, runs: int) -> None:
         self._server = server
-        self._arguments = (server.dsn, schema, str(LEASE_S), str(runs))
+        self._arguments = (server.dsn, schema, str(LEASE_S), str(runs), str(time.time()))
         self._stack = contextlib.ExitStack()
         self._workers: list[subprocess.Popen[str]] = []
         self._opened: list[subprocess.Popen[str]] = []

@@ -12,6 +12,7 @@ from actors.errors import DeclarationError, UsageError
 from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
 from runtime.cli.main import main
 from runtime.journal import postgres_schema
+from runtime.journal.meeting import NameHolder
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_schema import MIGRATIONS
 from runtime.journal.store import Posted, PostedKind, RunQuery, Store
@@ -193,3 +194,21 @@ def test_a_store_shows_its_address_and_no_password() -> None:
         PostgresStore("postgresql://localhost/x", sync="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(DeclarationError, match="a number of seconds > 0"):
         PostgresStore("postgresql://localhost/x", lease_s=0)
+
+
+async def test_the_name_of_a_worker_that_was_given_up_is_another_ones_and_news_are_sealed(
+    postgres: Server, schema: str, nursery: trio.Nursery
+) -> None:
+    one, other = (PostgresStore(postgres.dsn, schema, migrate=True, codec=Xor()) for _ in range(2))
+    await one.open("one", nursery)
+    await other.open("other", nursery)
+    assert (await one.hold("index")).fence == 1
+    postgres.query(f"update {schema}.workers set epoch = epoch + 1 where id = 'one'")
+
+    assert await other.holder("index") is None
+    assert await other.hold("index") == NameHolder("other", 2)
+    await other.announce(b"a secret")
+    assert await one.announced() == [b"a secret"]
+    assert b"a secret" not in bytes(postgres.query(f"select data from {schema}.news")[0][0])
+    await one.close()
+    await other.close()

@@ -361,7 +361,7 @@ async def test_a_file_of_the_first_schema_goes_on(path):
         await create(store)
     db = sqlite3.connect(path)
     db.executescript(
-        "drop table told; drop table allowances; alter table runs drop column left_by; "
+        "drop table told; drop table allowances; drop table names; alter table runs drop column left_by; "
         "update meta set value = '1' where key = 'schema'"
     )
     db.close()
@@ -672,6 +672,20 @@ async def test_a_codec_that_fails_is_an_error_of_that_record_only(path):
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_warning_that_is_an_error_does_not_make_the_file_a_damaged_one(path):
+    def warn(db: object) -> None:
+        raise DeprecationWarning("it is old")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        with pytest.raises(StoreError, match=r"DeprecationWarning.* it is old") as caught:
+            await store._writer()[0].do(warn, sync=False)
+        with pytest.raises(StoreError, match="it is old") as read:
+            await store._read(warn)
+        await store.create(new_run("r"), record(store, 1, run="r", kind=RecordKind.STARTED))
+
+    assert type(caught.value) is type(read.value) is StoreError
 
 
 async def test_what_is_forgotten_is_not_in_the_file_any_more(path):

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from actors import LM, Actor, Graph, LMUnavailable, RunFailed, Usage
 from actors.errors import UsageError
-from runtime import open_runtime
+from runtime import RunFinished, RunStarted, RunStatus, open_runtime
 from runtime.telemetry import PrometheusMetrics
 from runtime.testing import Answer, ModelScript, ScriptedLM
 from runtime.testing.network import VirtualNetwork
@@ -47,6 +47,21 @@ class Slow(Actor):
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, labels)
+
+
+async def test_events_that_it_does_not_count_do_it_no_harm(autojump_clock):
+    """``observe`` without classes gives it all of them."""
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+
+    async with open_runtime(lm=ScriptedLM([Answer("yes")])) as runtime:
+        with runtime.observe(metrics):
+            await runtime.run(graph, Ask(2))
+            await runtime.stop(await runtime.spawn(Slow))
+        metrics(RunStarted(run_id="by hand", graph="asking", input=Ask(0)))
+        metrics(RunFinished(run_id="by hand", status=RunStatus.SUCCEEDED))
+
+    assert value(registry, "understudy_runs_total", graph="asking", status="succeeded") == 2
 
 
 async def test_runs_calls_and_actors_are_counted(autojump_clock):

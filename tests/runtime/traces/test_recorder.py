@@ -10,7 +10,7 @@ import trio
 from actors import Graph
 from actors.errors import DeclarationError, RunFailed
 from runtime import Runtime, open_runtime
-from runtime.graphs.records.run_events import RunEvent
+from runtime.graphs.records.run_events import NodeFinished, RunEvent
 from runtime.traces import Encoder, Recorder, Recording, RunRecord
 
 
@@ -102,6 +102,38 @@ async def test_a_reader_behind_what_is_kept_is_told_how_much_it_missed() -> None
         assert names(record, 0) == ["events.missed", "node.finished", "run.finished"]
         assert [(line["seq"], line.get("count")) for line in lines(record, runtime, 0)] == [(1, 1), (2, None), (3, None)]
         assert names(record, 1) == ["node.finished", "run.finished"]
+
+
+async def test_a_run_that_is_read_now_and_then_shows_what_one_shows_that_is_read_at_its_end() -> None:
+    """Entries are made of events when somebody reads: their numbers and their weights must not depend on when that is."""
+    graph = Graph("loop", input=Word, output=Echo)
+
+    @graph.node
+    async def again(word: Word) -> Word | Echo:
+        if len(word.text) % 3 == 0:
+            seen.extend(names(read, seen[-1][0] if seen else -1) and [(read.next_seq - 1, read.weight)])
+        return Echo(word.text) if len(word.text) > 30 else Word(word.text + "x")
+
+    recorder, other, seen = Recorder(Recording(events_per_run=20)), Recorder(Recording(events_per_run=20)), list[Any]()
+    read = recorder.accept("r", "loop", None, {})
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]), runtime.observe(other, [RunEvent]):
+            await runtime.run(graph, Word(""), run_id="r")
+        late = other.get("r")
+        assert late is not None
+        assert [entry.event for entry in read.after(-1)][1:] == [entry.event for entry in late.after(-1)][1:]
+        assert [entry.seq for entry in read.after(-1)] == [entry.seq for entry in late.after(-1)]
+
+    assert len(seen) > 5
+    assert recorder.weight_bytes == other.weight_bytes == sum(entry.weight for entry in late.entries)
+    assert (read.count, read.first_seq, read.next_seq) == (20, late.first_seq, late.next_seq)
+
+
+async def test_a_message_that_lacks_a_field_is_weighed_too() -> None:
+    made, recorder = object.__new__(Word), Recorder(Recording())
+    recorder(NodeFinished(run_id="r", node="n", path="n/0", attempt=1, output=made))
+
+    assert recorder.weight_bytes > 0
 
 
 async def test_what_is_written_once_is_written_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import httpx
 import pytest
 import trio
 
-from actors.errors import LMError, LMRateLimited, LMUnavailable
+from actors.errors import LMBadRequest, LMError, LMRateLimited, LMUnavailable
 from runtime.lm.client import LMClient
 from runtime.lm.limits.account import BREAK_AFTER, COOL_OFF_S, Account
 from runtime.lm.limits.quota import MinuteLimit
@@ -153,6 +153,19 @@ async def test_a_provider_that_is_down_is_left_alone_for_a_while_and_then_tried_
         await trio.sleep(COOL_OFF_S)
         await lm.chat(HELLO)
         await lm.chat(HELLO)
+
+
+async def test_a_provider_that_rejects_a_request_is_not_down(virtual_clock: trio.abc.Clock):
+    failures = [httpx.Response(500)] * (BREAK_AFTER - 1)
+    async with faking(Provider(*failures, httpx.Response(400), *failures, httpx.Response(200)), {"retry": ONCE}) as (lm,):
+        for _ in failures:
+            with pytest.raises(LMUnavailable, match="HTTP 500"):
+                await lm.chat(HELLO)
+        with pytest.raises(LMBadRequest):
+            await lm.chat(HELLO)
+        for _ in failures:  # not in a row with those before the 400
+            with pytest.raises(LMUnavailable, match="HTTP 500"):
+                await lm.chat(HELLO)
 
 
 async def test_only_one_call_tries_a_provider_that_was_down(virtual_clock: trio.abc.Clock):

@@ -1,0 +1,180 @@
+"""What is published in all owners of a store: collected for a moment, announced together, and put into mailboxes over there.
+
+At most once: what the store cannot take is a dead letter, and is not tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from actors.message_errors import MessageInvalid
+from actors.placement_errors import MessageTooLarge, NotPortable
+from actors.store_errors import NotStorable, RecordTooLarge, StoreError
+from runtime.core.bus import Bus
+from runtime.core.cell import current_cell
+from runtime.core.dead_letters import DeadReason
+from runtime.core.envelope import Envelope
+from runtime.core.services import Services
+from runtime.journal.meeting import NewsStore
+from runtime.messages.codec import MessageCodec
+from runtime.messages.fields import message_kind
+from runtime.messages.modules import name_of
+
+GATHER_S: Final = 0.05
+"""For how long messages are collected: the store is told 20 times a second at most."""
+MAX_BYTES: Final = 2**20
+"""What one message may have as JSON."""
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 8 * 2**20
+"""What may wait for the store; more than that are dead letters."""
+RETRY_S: Final = 1.0
+OTHERS: Final = "(other owners)"
+"""The address of dead letters that no other owner was told."""
+
+
+@final
+@attrs.frozen
+class _Waiting:
+    told: str
+    envelope: Envelope
+
+
+@final
+class Everywhere:
+    """The part of one runtime's bus that other owners of its store hear, and that hears them."""
+
+    def __init__(self, services: Services, bus: Bus) -> None:
+        self._services = services
+        self._bus = bus
+        self._store: NewsStore | None = None
+        self._waiting: list[_Waiting] = []
+        self._bytes = 0
+        self._has_any = trio.Event()
+        self._codecs: dict[type, MessageCodec] = {}
+        self._plain = MessageCodec([], MAX_BYTES)
+
+    def tasks(self, store: object) -> tuple[Callable[[], Any], ...]:
+        """What is to run while `store` is open; nothing if it does not carry news."""
+        if not isinstance(store, NewsStore):
+            return ()
+        self._store = store
+        return self._send, self._receive
+
+    # --- from here --------------------------------------------------------------------------------------------------------
+
+    def publish(self, message: object, topic: Hashable | None) -> int:
+        """See ``Runtime.publish`` with ``everywhere=True``.
+
+        Raises:
+            NotPortable: the message or the topic cannot go to another process. MessageTooLarge: it has too many bytes.
+        """
+        told = self._told(message, topic)  # also without a store: what works on a laptop works with many owners
+        if self._store is not None:
+            cell = current_cell.get()
+            self._put(_Waiting(told, Envelope(message, None if cell is None else cell.address, None, self._services.now())))
+        return self._bus.publish(message, topic)
+
+    def _told(self, message: object, topic: Hashable | None) -> str:
+        if topic is not None and not isinstance(topic, str | int | float | bool):
+            raise NotPortable(
+                f"publish(…, topic={topic!r}, everywhere=True): the topic cannot go to another process.\n"
+                "  Fix: use a text or a number."
+            )
+        kind = type(message)
+        try:
+            if message_kind(kind) is None:
+                data, name = self._plain.encode_value(message, "what is published everywhere"), ""
+            else:
+                data, name = self._codec(kind).encode(message), name_of(kind)
+        except NotStorable as error:
+            words = str(error).partition("\n")[0].replace("cannot be stored", "cannot go to another process")
+            raise NotPortable(
+                f"{words}\n  Fix: publish plain data, or a message whose fields have types with JSON; or not everywhere.",
+                type=error.type,
+                field=error.field,
+            ) from error
+        except RecordTooLarge as error:
+            raise MessageTooLarge(
+                str(error).replace("a record may have", "a message to other owners may have"),
+                size=error.size or 0,
+                limit=error.limit or 0,
+            ) from error
+        return json.dumps([name, topic, data.decode()])
+
+    def _codec(self, kind: type) -> MessageCodec:
+        codec = self._codecs.get(kind)
+        if codec is None:
+            codec = self._codecs[kind] = MessageCodec([kind], MAX_BYTES)
+        return codec
+
+    def _put(self, waiting: _Waiting) -> None:
+        if len(self._waiting) >= MAX_WAITING or self._bytes + len(waiting.told) > MAX_WAITING_BYTES:
+            self._drop([waiting], DeadReason.OVERFLOW, None)
+            return
+        self._waiting.append(waiting)
+        self._bytes += len(waiting.told)
+        self._has_any.set()
+
+    def _drop(self, waiting: Iterable[_Waiting], reason: DeadReason, error: Exception | None) -> None:
+        for each in waiting:
+            self._services.dead_letters.add(OTHERS, reason, each.envelope, error)
+
+    async def _send(self) -> None:
+        """Announce what has gathered, again and again."""
+        while True:
+            await self._has_any.wait()
+            await trio.sleep(GATHER_S)
+            gathered, self._waiting, self._bytes, self._has_any = self._waiting, [], 0, trio.Event()
+            assert self._store is not None, "it carries news"
+            try:
+                await self._store.announce(("[" + ",".join(each.told for each in gathered) + "]").encode())
+            except StoreError as error:
+                self._drop(gathered, DeadReason.FAILED, error)
+
+    # --- from others ------------------------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        """Put what others announce into the mailboxes of those who subscribed here."""
+        assert self._store is not None, "it carries news"
+        while True:
+            try:
+                news = await self._store.announced()
+            except StoreError:  # the lease has ended, or the store is closed: then this task is, too
+                await trio.sleep(RETRY_S)
+                continue
+            for each in news:
+                for name, topic, data in json.loads(each):
+                    self._hear(name, topic, data.encode())
+                await trio.lowlevel.checkpoint()
+
+    def _hear(self, name: str, topic: Hashable | None, data: bytes) -> None:
+        try:
+            if not name:
+                message = self._plain.decode_value(data)
+            else:
+                kind = self._kind(name)
+                if kind is None:
+                    return  # no one here has subscribed to it
+                message = self._codec(kind).decode(data)
+        except MessageInvalid as error:  # of another version of the program
+            envelope = Envelope(data, None, None, self._services.now())
+            self._services.dead_letters.add(name, DeadReason.UNHANDLED, envelope, error)
+            return
+        self._bus.publish(message, topic)
+
+    def _kind(self, name: str) -> type | None:
+        """The class of that name among those that are subscribed to here, and those that are derived from them."""
+        todo, seen = list(self._bus.kinds), set[type]()
+        while todo:
+            kind = todo.pop()
+            if kind not in seen and kind is not object:
+                seen.add(kind)
+                if name_of(kind) == name and message_kind(kind) is not None:
+                    return kind
+                todo += kind.__subclasses__()
+        return None

@@ -1,0 +1,119 @@
+"""Names and news of all who have a store in PostgreSQL open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, final
+
+import trio
+
+from actors.store_errors import StoreDamaged, StoreError
+from actors.words import said
+from runtime.journal.meeting import NameHolder
+from runtime.journal.postgres_pool import ConnectionPool
+from runtime.journal.postgres_runs import check_name
+from runtime.journal.store import Codec, Lease
+
+KEPT_S: Final = 60.0
+"""How long news is kept for a worker that is slow or was cut off; then it misses it."""
+SWEEP_S: Final = 10.0
+_ABOUT: Final = b"news"
+
+# A worker is dead once its epoch has grown, and not when its time is over: until then it may still renew its lease.
+_HOLD: Final = """
+insert into {s}.names as n (name, owner, fence)
+select $1::text, $2::text, 1 where exists (select from {s}.workers where id = $2::text and epoch = $3::int for share)
+on conflict (name) do update set owner = excluded.owner, fence = n.fence + 1
+where n.owner is null or n.owner = excluded.owner
+    or not exists (select from {s}.workers w where w.id = n.owner and w.epoch = 1)
+returning owner, fence"""
+_HOLDER: Final = """
+select n.owner, n.fence from {s}.names n join {s}.workers w on w.id = n.owner and w.epoch = 1 where n.name = $1::text"""
+_RELEASE: Final = "update {s}.names set owner = null where name = $1::text and owner = $2::text"
+
+# Not waited for on the platter: a server that forgets a moment of it has told no one.
+_ANNOUNCE: Final = """
+with n as (
+    insert into {s}.news(owner, data, at) select $1::text, $2::bytea, now()
+    where set_config('synchronous_commit', 'off', true) is not null returning id)
+select count(pg_notify($3::text, '')) from n"""
+_SWEEP: Final = "delete from {s}.news where at < now() - $1::float8 * interval '1 s'"
+_OLDEST: Final = "select pg_snapshot_xmin(pg_current_snapshot())"
+# Rows are not committed in the order of their numbers: those of transactions that were at work last time are looked at again.
+_NEWS: Final = """
+select o.tx, n.id, n.owner, n.data from (select pg_snapshot_xmin(pg_current_snapshot()) as tx) o
+left join {s}.news n on n.tx >= $1::text::xid8 order by n.id"""
+_SINCE: Final = "select id from {s}.news where tx >= $1::text::xid8"
+
+
+@final
+class PostgresMeeting:
+    """A ``NameStore`` and a ``NewsStore``, without the waiting."""
+
+    def __init__(self, pool: ConnectionPool, codec: Codec | None) -> None:
+        self._pool = pool
+        self._codec = codec
+        self._from = 0
+        """The oldest transaction that was at work when the news were last looked at."""
+        self._seen: set[int] = set()
+        self._swept_at = -SWEEP_S
+
+    async def join(self) -> None:
+        """What was announced before is not for this worker."""
+        self._from = (await self._pool.read(_OLDEST)).rows[0][0]
+        self._seen = {row[0] for row in (await self._pool.read(_SINCE, str(self._from))).rows}
+
+    async def hold(self, name: str, lease: Lease) -> NameHolder:
+        """See ``NameStore.hold``."""
+        check_name("the name", name)
+        while True:
+            answer = await self._pool.write(_HOLD, name, lease.worker, lease.epoch)
+            held = NameHolder(*answer.rows[0]) if answer.rows else await self.holder(name)
+            if held is not None:
+                return held
+            if lease.lost.is_set():
+                raise StoreError("the lease of this worker has ended, so it can hold no names.\n  Fix: open another runtime.")
+            await trio.sleep(0.1)  # between the two statements it became free
+
+    async def release_name(self, name: str, lease: Lease) -> None:
+        """See ``NameStore.release_name``."""
+        await self._pool.write(_RELEASE, name, lease.worker)
+
+    async def holder(self, name: str) -> NameHolder | None:
+        """See ``NameStore.holder``."""
+        answer = await self._pool.read(_HOLDER, name)
+        return NameHolder(*answer.rows[0]) if answer.rows else None
+
+    async def announce(self, news: bytes, worker: str) -> None:
+        """See ``NewsStore.announce``. If the connection breaks, it isn't sent again: once is the most that is promised."""
+        now_s = trio.current_time()
+        await self._pool.once(_ANNOUNCE, worker, self._sealed(news), self._pool.schema)
+        if now_s - self._swept_at >= SWEEP_S:
+            self._swept_at = now_s
+            await self._pool.write(_SWEEP, KEPT_S)
+
+    async def heard(self, worker: str) -> Sequence[bytes]:
+        """What others have announced and this worker has not heard."""
+        rows = (await self._pool.read(_NEWS, str(self._from))).rows
+        self._from = rows[0][0]
+        fresh = [row[1:] for row in rows if row[1] is not None and row[1] not in self._seen]
+        self._seen = {row[1] for row in rows}
+        return [self._opened(data) for _, owner, data in fresh if owner != worker]
+
+    def _sealed(self, news: bytes) -> bytes:
+        if self._codec is None:
+            return news
+        try:
+            return self._codec.seal(news, _ABOUT)
+        except Exception as error:
+            raise StoreError(f"the store's codec could not seal news: {said(error)}\n  Fix: look at its seal().") from error
+
+    def _opened(self, data: bytes) -> bytes:
+        if self._codec is None:
+            return data
+        try:
+            return self._codec.open(data, _ABOUT)
+        except Exception as error:
+            raise StoreDamaged(
+                f"the store's codec could not open news: {said(error)}\n  Fix: give it the key with which this was sealed."
+            ) from error

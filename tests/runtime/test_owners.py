@@ -1,0 +1,260 @@
+"""Several runtimes with one store: names that one of them has at a time, and what is published in all of them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreUnavailable, UsageError
+from runtime import open_runtime
+from runtime.graphs.everywhere import MAX_WAITING, OTHERS
+from runtime.journal.memory import MemoryStore
+from runtime.journal.sqlite import SqliteStore
+
+LEASE_S = 15
+
+
+@attrs.frozen
+class Price:
+    product: str
+    euros: int
+
+
+@attrs.frozen
+class Sale(Price):
+    percent: int = 10
+
+
+@attrs.frozen
+class Unknown:
+    what: object
+
+
+class Listener(Actor[Any]):
+    def __init__(self, heard: list[Any]) -> None:
+        self.heard = heard
+
+    async def receive(self, message: Any) -> None:
+        self.heard.append(message)
+
+
+# --- names ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_runtime_has_a_name_at_a_time_and_the_next_gets_it_when_it_is_let_go(autojump_clock):
+    store, log = MemoryStore(), []
+
+    async def work(number: int, runtime: Any) -> None:
+        async with runtime.register("index") as held:
+            log.append((number, held.name, held.fence, trio.current_time()))
+            await trio.sleep(10)
+
+    async with open_runtime(store=store, worker="a") as one, open_runtime(store=store.beside(), worker="b") as two:
+        assert await one.registered("index") is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, 1, one)
+            await trio.sleep(0.5)
+            nursery.start_soon(work, 2, two)
+            nursery.start_soon(work, 3, one)
+            await trio.sleep(1)
+            assert str(await two.registered("index")).startswith("a-")
+        assert await one.registered("index") is None
+
+    assert sorted(each[2] for each in log) == [1, 2, 3]
+    starts = sorted(each[3] for each in log)
+    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(starts))
+
+
+async def test_a_name_of_a_process_that_died_is_another_ones_after_the_lease(autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+    async with open_runtime(store=store.beside()) as other:
+
+        async def die() -> None:
+            async with open_runtime(store=store) as runtime, runtime.register("index") as held:
+                store.crash()
+                async with other.register("index") as taken:
+                    assert taken.fence == held.fence + 1
+                await trio.sleep_forever()
+
+        with pytest.raises(NameLost, match="no longer has the name 'index'") as lost:
+            await die()
+    assert lost.value.name == "index"
+
+
+async def test_a_runtime_that_is_cut_off_leaves_its_block_before_another_has_the_name(autojump_clock):
+    store, times = MemoryStore(lease_s=LEASE_S), {}
+
+    async def hold() -> None:
+        async with open_runtime(store=store) as runtime, runtime.register("index"):
+            store.cut_off()
+            try:
+                await trio.sleep_forever()
+            finally:
+                times["left"] = trio.current_time()
+
+    async def lose() -> None:
+        with pytest.raises(NameLost):
+            await hold()
+
+    async with open_runtime(store=store.beside()) as other, trio.open_nursery() as nursery:
+        nursery.start_soon(lose)
+        await trio.sleep(1)
+        async with other.register("index"):
+            times["taken"] = trio.current_time()
+    assert times["left"] <= times["taken"]
+    assert LEASE_S <= times["taken"] <= LEASE_S + 2
+
+
+async def test_what_the_block_raises_passes_and_lets_the_name_go(autojump_clock):
+    store = MemoryStore()
+    async with open_runtime(store=store) as runtime:
+        with pytest.raises(KeyError, match="mine"):
+            async with runtime.register("index"):
+                raise KeyError("mine")
+        assert await runtime.registered("index") is None
+        with trio.move_on_after(3) as scope:
+            async with runtime.register("index"):
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert await runtime.registered("index") is None
+
+
+async def test_who_waits_for_a_name_waits_out_the_stores_absence_and_can_be_cancelled(autojump_clock):
+    store = MemoryStore()
+    async with open_runtime(store=store) as runtime, open_runtime(store=store.beside()) as other:
+        async with other.register("index"):
+            with trio.move_on_after(5) as scope:
+                async with runtime.register("index"):
+                    raise AssertionError("another has it")
+            assert scope.cancelled_caught
+        store.cut_off()
+        async with trio.open_nursery() as nursery:
+
+            async def heal() -> None:
+                await trio.sleep(5)
+                store.heal()
+
+            nursery.start_soon(heal)
+            async with runtime.register("index") as held:
+                assert (held.fence, trio.current_time() >= 10) == (2, True)
+        store.cut_off()
+        with pytest.raises(StoreUnavailable):
+            await runtime.registered("index")
+        store.heal()
+
+
+async def test_without_a_store_names_hold_within_the_runtime(autojump_clock):
+    async with open_runtime() as runtime:
+        async with runtime.register("index") as first:
+            assert await runtime.registered("index") is not None
+            with pytest.raises(UsageError, match="this task has that name already"):
+                async with runtime.register("index"):
+                    pass
+        async with runtime.register("index") as second:
+            assert (first.fence, second.fence) == (1, 2)
+        assert await runtime.registered("index") is None
+
+
+async def test_fences_grow_over_restarts_of_a_program_with_a_file(tmp_path):
+    fences = []
+    for _ in range(3):
+        async with open_runtime(store=SqliteStore(tmp_path / "runs.db")) as runtime, runtime.register("index") as held:
+            assert await runtime.registered("index") is not None
+            fences.append(held.fence)
+    assert fences == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, 3, "a\0b"])
+async def test_what_cannot_be_a_name_is_said(name, autojump_clock):
+    async with open_runtime() as runtime:
+        with pytest.raises(UsageError, match="expected a text of 1 to 200 characters"):
+            async with runtime.register(name):
+                pass
+        with pytest.raises(UsageError, match="expected a text"):
+            await runtime.registered(name)
+
+
+# --- what is published everywhere -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_published_everywhere_reaches_who_subscribed_in_any_runtime_once(autojump_clock):
+    store, here, there, other = MemoryStore(), [], [], []
+    async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two, open_runtime() as three:
+        for runtime, heard in ((one, here), (two, there), (three, other)):
+            listener = await runtime.spawn(Listener, heard)
+            runtime.subscribe(Price, listener)
+            runtime.subscribe(str, listener, topic="notes")
+        one.publish(Price("pen", 0))
+        assert one.publish(Price("tea", 3), everywhere=True) == 1
+        assert one.publish(Sale("cup", 5, 20), everywhere=True) == 1
+        one.publish("hello", topic="notes", everywhere=True)
+        one.publish("unheard", everywhere=True)
+        one.publish(Unknown("?"), everywhere=True)
+        await trio.sleep(1)
+
+    assert here == [Price("pen", 0), Price("tea", 3), Sale("cup", 5, 20), "hello"]
+    assert there == [Price("tea", 3), Sale("cup", 5, 20), "hello"]
+    assert other == []
+
+
+async def test_the_store_is_told_twenty_times_a_second_at_most(autojump_clock, monkeypatch):
+    store, told, heard = MemoryStore(), [], []
+    announce = store.announce
+
+    async def counted(news: bytes) -> None:
+        told.append(trio.current_time())
+        await announce(news)
+
+    monkeypatch.setattr(store, "announce", counted)
+    async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two:
+        two.subscribe(Price, await two.spawn(Listener, heard))
+        for number in range(100):
+            one.publish(Price("tea", number), everywhere=True)
+            await trio.sleep(0.01)
+        await trio.sleep(1)
+    assert [each.euros for each in heard] == list(range(100))
+    assert len(told) <= 21
+    assert all(later - earlier >= 0.05 - 1e-9 for earlier, later in itertools.pairwise(told))
+
+
+async def test_what_the_store_cannot_take_is_a_dead_letter_and_not_tried_again(autojump_clock):
+    store, heard = MemoryStore(), []
+    async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two:
+        two.subscribe(Price, await two.spawn(Listener, heard))
+        store.cut_off()
+        one.publish(Price("lost", 1), everywhere=True)
+        await trio.sleep(1)
+        store.heal()
+        one.publish(Price("told", 2), everywhere=True)
+        await trio.sleep(1)
+        (letter,) = one.dead_letters
+        assert (letter.recipient, letter.message) == (OTHERS, Price("lost", 1))
+
+        for number in range(MAX_WAITING + 3):
+            one.publish(Price("many", number), everywhere=True)
+        assert one.dead_letters.total == 4
+    assert heard == [Price("told", 2)]
+
+
+async def test_what_cannot_go_to_another_process_is_said_to_who_publishes_it(autojump_clock):
+    async with open_runtime() as runtime:
+        for message, topic in ((object(), None), (Unknown(object()), None), (Price("tea", 3), ("a", 1))):
+            with pytest.raises(NotPortable, match="cannot go to another process"):
+                runtime.publish(message, topic=topic, everywhere=True)
+        with pytest.raises(MessageTooLarge):
+            runtime.publish("x" * 2_000_000, everywhere=True)
+
+
+async def test_news_that_cannot_be_read_here_is_a_dead_letter(autojump_clock):
+    store, heard = MemoryStore(), []
+    async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two:
+        two.subscribe(Price, await two.spawn(Listener, heard))
+        await store.announce(f'[["{__name__}:Price",null,"{{\\"wrong\\":1}}"],["no.module:Thing",null,"1"]]'.encode())
+        one.publish(Price("tea", 3), everywhere=True)
+        await trio.sleep(1)
+        assert [letter.recipient for letter in two.dead_letters] == [f"{__name__}:Price"]
+    assert heard == [Price("tea", 3)]
