@@ -22,6 +22,7 @@ class Types:
         for kind in self.declared:
             self._reach(kind)
         self._by_tag: dict[str, type] = {}
+        self._quoted: dict[bytes, type] = {}
         self._tags: dict[type, str] = {}
         for kind in self._reachable:
             self._add(kind)
@@ -47,6 +48,7 @@ class Types:
     def _add(self, kind: type) -> None:
         tag = tag_of(kind)
         self._by_tag.setdefault(tag, kind)
+        self._quoted.setdefault(json.dumps(tag).encode("ascii"), kind)
         self._tags[kind] = tag
 
     def tag_of(self, kind: type) -> str | None:
@@ -77,6 +79,9 @@ class Types:
 
     def find_bytes(self, quoted: bytes) -> type | None:
         """The class of a tag in quotes, as JSON has it."""
+        known = self._quoted.get(quoted)
+        if known is not None:  # as it is written; another way to write it is read
+            return known
         try:
             return self.find(json.loads(quoted))
         except ValueError:

@@ -101,13 +101,13 @@ def in_graphs(store: Callable[[], Store] | None) -> Measure:
     return measure
 
 
-def raw_inserts(server: Server, commit: Literal["on", "off"]) -> Measure:
-    """As many records, one prepared insert each."""
+def raw_inserts(dsn: str, commit: Literal["on", "off"]) -> Measure:
+    """As many records, one prepared insert each, into the schema ``raw`` of a store that is there."""
     arrays = "$1::text[], $2::int[], $3::int2[], $4::text[], $5::float8[], $6::bytea[], $7::bytea[], $8::bytea[], $9::int8[]"
     insert = f"insert into raw.journal({COLUMNS}) select * from unnest({arrays})"
 
     async def measure(at_once: int, rounds: int) -> float:
-        connection = await PostgresConnection.open(Address.of(server.dsn))
+        connection = await PostgresConnection.open(Address.of(dsn))
         await connection.run("truncate raw.journal")
         await connection.run(f"set synchronous_commit = {commit}")
         rows = [
@@ -140,12 +140,12 @@ def all_works(stack: ExitStack) -> dict[str, Measure]:
     stack.callback(server.close)
     server.start()
     trio.run(PostgresStore(server.dsn, "raw").migrate)
-    works["PostgreSQL, raw inserts, synchronous_commit off"] = raw_inserts(server, "off")
+    works["PostgreSQL, raw inserts, synchronous_commit off"] = raw_inserts(server.dsn, "off")
     for sync in ("paid", "always"):
         works[f"PostgreSQL, {sync}"] = in_graphs(
             lambda sync=sync: PostgresStore(server.dsn, f"s{next(numbers)}", sync, migrate=True)  # type: ignore[misc]
         )
-    works["PostgreSQL, raw inserts, synchronous_commit on"] = raw_inserts(server, "on")
+    works["PostgreSQL, raw inserts, synchronous_commit on"] = raw_inserts(server.dsn, "on")
     return works
 
 

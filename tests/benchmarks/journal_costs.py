@@ -14,7 +14,7 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Final
@@ -30,12 +30,21 @@ from runtime.journal.records import Record, RecordKind
 from runtime.testing import ScriptedLM
 from tests.benchmarks.__main__ import print_line
 from tests.benchmarks.journals import TEXT, Over, Turn, chain
+from tests.benchmarks.measuring import judged
 
 CALLS: Final = 100
 """Of a language model in one run."""
 LATENCY_S: Final = 0.001
 RECORDS: Final = 10_000
 """Of the run that is resumed, about."""
+BARE: Final = "a call, no store"
+STORED: Final = "a call, SqliteStore, paid"
+DISK: Final = "fdatasync of the disk"
+RESUMING: Final = "resuming, a record"
+FILE: Final = "the file, a record, bytes beside its data"
+MORE_US: Final = 80
+RESUMING_US: Final = 20
+FILE_BYTES: Final = 130
 
 _numbers = itertools.count()
 
@@ -128,26 +137,43 @@ def measured(passes: int, calls: int = CALLS, records: int = RECORDS) -> dict[st
         size = file_bytes(place / "chain.db", known)
         for number in range(passes):
             works: dict[str, Callable[[], Awaitable[Cost]]] = {
-                "a call, no store": lambda: call_cost(None, calls),
-                "a call, SqliteStore, paid": lambda number=number: call_cost(SqliteStore(place / f"{number}.db"), calls),  # type: ignore[misc]
+                BARE: lambda: call_cost(None, calls),
+                STORED: lambda number=number: call_cost(SqliteStore(place / f"{number}.db"), calls),  # type: ignore[misc]
             }
             for name, work in works.items():
                 note(name, trio.run(work))
-            note("fdatasync of the disk", sync_cost(place, calls))
-            note("resuming, a record", resume_cost(known))
-    best["the file, a record, bytes beside its data"] = Cost(size, size)
+            note(DISK, sync_cost(place, calls))
+            note(RESUMING, resume_cost(known))
+    best[FILE] = Cost(size, size)
     return best
+
+
+def verdicts(best: Mapping[str, Cost]) -> Iterator[str]:
+    """What became of each target. A call has two records, the last of which waits for one sync."""
+    more = best[STORED].wall_us - best[BARE].wall_us - best[DISK].wall_us
+    yield judged(f"a call: {more:.0f} µs more than without a store and one sync, at most {MORE_US}", more <= MORE_US)
+    used = best[STORED].processor_us - best[BARE].processor_us
+    yield judged(f"a call, processor: {used:.0f} µs more than without a store, at most {MORE_US}", used <= MORE_US)
+    took = best[RESUMING].processor_us
+    yield judged(f"resuming, a record: {took:.0f} µs, at most {RESUMING_US}", took <= RESUMING_US)
+    size = best[FILE].wall_us
+    yield judged(f"the file, a record: {size:.0f} bytes beside its data, at most {FILE_BYTES}", size <= FILE_BYTES)
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.journal_costs", description=__doc__)
     parser.add_argument("--passes", type=int, default=5, help="the best of so many counts (default: 5)")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
     options = parser.parse_args()
     print_line(f"best of {options.passes}; a call takes {LATENCY_S * 1e3:g} ms; {RECORDS:,} records\n")
-    for name, cost in measured(options.passes).items():
+    best = measured(options.passes)
+    for name, cost in best.items():
         print_line(f"{name:45} {cost.wall_us:9.1f} wall {cost.processor_us:9.1f} processor")
-    return 0
+    told = list(verdicts(best))
+    for line in told:
+        print_line(f"  {line}")
+    return int(options.strict and any("MISSED" in line for line in told))
 
 
 if __name__ == "__main__":

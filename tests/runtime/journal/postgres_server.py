@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-import pytest
 
 REASON: Final = "needs the programs of PostgreSQL (on Debian and Ubuntu: apt install postgresql)"
 PASSWORD: Final = "p@ss/w:rd %"
@@ -142,6 +141,8 @@ class Server:
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
     """A server; the test is skipped where there is none to start, unless ``UNDERSTUDY_POSTGRES`` asks for one."""
+    import pytest  # benchmarks start a server as well, where it isn't installed
+
     folder = programs()
     if folder is None:
         if os.environ.get("UNDERSTUDY_POSTGRES"):
