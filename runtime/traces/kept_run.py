@@ -15,6 +15,7 @@ from runtime.graphs.records.labels import RESERVED, public
 from runtime.graphs.records.run_events import NodeStarted
 from runtime.graphs.records.run_record import Spend
 from runtime.traces.event_json import Encoder, is_sensitive, name_of
+from runtime.traces.fresh_events import WHOLE, events_in
 from runtime.traces.past import Identity, identity_of, is_made_again
 
 OWNER: Final = f"{RESERVED}owner"
@@ -80,8 +81,8 @@ class RunRecord:
     steps: int = 0
     """How many messages nodes have begun to work on."""
     _entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
-    fresh: list[Event] = attrs.field(factory=list[Event], init=False)
-    """The newest events, which no one has asked for yet: an entry for each is made when somebody does."""
+    fresh: list[Any] = attrs.field(factory=list[Any], init=False)
+    """What the newest events are made of, which no one has asked for yet; see ``events_in``."""
     fresh_weights: list[int] = attrs.field(factory=list[int], init=False)
     """What each of them weighs."""
     next_seq: int = 0
@@ -121,27 +122,27 @@ class RunRecord:
     @property
     def entries(self) -> deque[KeptEvent]:
         """What is kept of its events, the oldest first."""
-        fresh = self.fresh
-        if fresh:
-            first = self.next_seq - len(fresh)
-            self._entries.extend(map(KeptEvent, range(first, self.next_seq), fresh, self.fresh_weights))
-            fresh.clear()
-            self.fresh_weights.clear()
+        weights = self.fresh_weights
+        if weights:
+            numbers = range(self.next_seq - len(weights), self.next_seq)
+            self._entries.extend(map(KeptEvent, numbers, events_in(self.fresh, self.id), weights))
+            self.fresh.clear()
+            weights.clear()
         return self._entries
 
     @property
     def count(self) -> int:
         """How many of its events are kept."""
-        return len(self._entries) + len(self.fresh)
+        return len(self._entries) + len(self.fresh_weights)
 
     @property
     def first_seq(self) -> int:
         """The number of the oldest event that is kept."""
-        return self._entries[0].seq if self._entries else self.next_seq - len(self.fresh)
+        return self._entries[0].seq if self._entries else self.next_seq - len(self.fresh_weights)
 
     def keep(self, event: Event, weight: int) -> None:
         """Number one more event, which weighs so much, and keep it."""
-        self.fresh.append(event)
+        self.fresh += (WHOLE, event)
         self.fresh_weights.append(weight)
         self.next_seq += 1
         self.weight += weight
