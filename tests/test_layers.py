@@ -174,7 +174,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),
-    "hypercorn": frozenset({"runtime/serve/server.py"}),
+    "hypercorn": frozenset({"runtime/serve/connections.py", "runtime/serve/server.py"}),
     "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset(
         {

@@ -34,8 +34,10 @@ class KeptEvent:
     seq: int
     event: Event
     weight: int
-    _texts: dict[bool, bytes] | None = None
-    """What it is written as, for readers inside and for others."""
+    _inside: bytes | None = None
+    """What it is written as, for readers who see what is inside."""
+    _outside: bytes | None = None
+    """The same for others, where it differs."""
     _name: str | None = None
 
     @property
@@ -50,14 +52,14 @@ class KeptEvent:
 
     def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
         """Its JSON, for readers who see what is inside, or others."""
-        shown = inside or not is_sensitive(type(self.event))
-        texts = self._texts
-        if texts is None:
-            texts = self._texts = {}
-        text = texts.get(shown)
-        if text is None:
-            text = texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
-        return text
+        if not inside and self._outside is not None:
+            return self._outside
+        if inside or not is_sensitive(type(self.event)):
+            if self._inside is None:
+                self._inside = encoder.encode(self.event, self.seq, since_s, inside=True)
+            return self._inside
+        self._outside = encoder.encode(self.event, self.seq, since_s, inside=False)
+        return self._outside
 
 
 @final
@@ -109,10 +111,8 @@ class RunRecord:
     """Whether another process had it when it was looked at last; what happens there is not heard of here."""
     is_gone: bool = False
     """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
-    news: trio.Event = attrs.field(factory=trio.Event)
-    """Set when something comes, if somebody waits for it."""
-    readers: int = 0
-    """How many wait."""
+    waiting: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict["trio.lowlevel.Task", None])
+    """Tasks that wait for something new, in the order in which they came."""
 
     @property
     def is_over(self) -> bool:
@@ -181,8 +181,7 @@ class RunRecord:
             steps=sum(isinstance(entry.event, NodeStarted) for entry in own),
             earlier=self.begun_records,
             known=None,
-            news=trio.Event(),
-            readers=0,
+            waiting={},
         )
 
     def put_before(self, earlier: Sequence[KeptEvent], known: set[Identity]) -> None:
@@ -208,15 +207,24 @@ class RunRecord:
         return kept
 
     async def wait(self) -> None:
-        """Return when there is something new. A checkpoint."""
-        self.readers += 1
-        try:
-            await self.news.wait()
-        finally:
-            self.readers -= 1
+        """Return when there is something new, or somebody says :meth:`nudge`. A checkpoint."""
+        task = trio.lowlevel.current_task()
+        self.waiting[task] = None
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            del self.waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def nudge(self, task: trio.lowlevel.Task) -> None:
+        """Let that one look again, if it waits."""
+        if task in self.waiting:
+            del self.waiting[task]
+            trio.lowlevel.reschedule(task)
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        if self.readers:
-            self.news.set()
-            self.news = trio.Event()
+        waiting, self.waiting = self.waiting, {}
+        for task in waiting:
+            trio.lowlevel.reschedule(task)

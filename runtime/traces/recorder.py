@@ -160,7 +160,7 @@ class Recorder(Instrument):
         record.next_seq += 1
         record.weight += EVENT_BYTES
         self._weight += EVENT_BYTES
-        if record.readers or record.next_seq > self._most_events or self._weight > self._most_bytes:
+        if record.waiting or record.next_seq > self._most_events or self._weight > self._most_bytes:
             self._kept(record)
 
     def _attempt_ends_well(self, run_id: str, step: Step, at_s: float, output: object) -> None:
@@ -174,7 +174,7 @@ class Recorder(Instrument):
         record.next_seq += 1
         record.weight += weight
         self._weight += weight
-        if record.readers or record.next_seq > self._most_events or self._weight > self._most_bytes:
+        if record.waiting or record.next_seq > self._most_events or self._weight > self._most_bytes:
             self._kept(record)
 
     def _happened(self, event: RunEvent) -> None:
@@ -203,7 +203,7 @@ class Recorder(Instrument):
         """Something is new: forget the oldest if that is too much, and tell those who read."""
         while record.count > self._most_events:
             self._weight -= record.lose_oldest()
-        if record.readers:
+        if record.waiting:
             record.wake()
         if self._weight > self._most_bytes:
             self._shrink()

@@ -13,22 +13,38 @@ from functools import partial
 import trio
 
 from tests.benchmarks.service_calls import Host, hosting
-from tests.load.clients import Reader, leave_a_wait, stall, start, visit, whole
+from tests.load.clients import Reader, leave_a_wait, listen, stall, start, visit, whole
 
-SERVER = "hypercorn-trio"
+SERVER = "understudy"
+BARE = "hypercorn-trio"
+
+
+async def bare_server(count: int) -> bool:
+    """So many clients of the server under ours, with an application that sends a line and then waits: the base of the figures."""
+    async with hosting(BARE, "bare") as host:
+        before = await host.bytes()
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                await nursery.start(listen, host, "none")
+            held = await host.bytes() - before
+            nursery.cancel_scope.cancel()
+    say(f"{count:,} clients of {BARE} alone: {held / count / 1024:.1f} KiB a client")
+    return True
 
 
 async def on_one_run(host: Host, count: int) -> bool:
     """So many clients follow one run."""
-    before = await host.bytes()
     run = await start(host, 5, wait_s=max(0.3, count / 200))
+    before = await host.bytes()
     return await _followed(host, [Reader(run) for _ in range(count)], before, f"{count:,} clients of one run")
 
 
 async def on_many_runs(host: Host, count: int) -> bool:
     """So many clients, each with a run."""
-    before = await host.bytes()
+    alone = await host.bytes()
     readers = [Reader(await start(host, 5, wait_s=max(0.3, count / 200))) for _ in range(count)]
+    before = await host.bytes()
+    say(f"{count:,} runs that no one follows: {(before - alone) / count / 1024:.1f} KiB a run")
     return await _followed(host, readers, before, f"{count:,} clients of {count:,} runs")
 
 
@@ -118,7 +134,7 @@ async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...]
 
 async def load(scale: float) -> bool:
     """All of it, on one server each."""
-    results: list[bool] = []
+    results = [await bare_server(max(2, int(1_000 * scale)))]
     for scene, count in (
         (on_one_run, 1_000),
         (on_many_runs, 1_000),
