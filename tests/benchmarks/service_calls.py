@@ -108,7 +108,8 @@ async def hosting(server: str, app: str) -> AsyncGenerator[Host]:
                 await trio.sleep(0.05)
         yield host
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # some servers have workers, which would outlive them
+        with contextlib.suppress(ProcessLookupError):  # it was told to end
+            os.killpg(process.pid, signal.SIGKILL)  # some servers have workers, which would outlive them
         process.wait()
 
 

@@ -6,9 +6,12 @@ Exits with 1 when anything was lost or left open. Memory is told, and judged by 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import signal
 import sys
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -121,6 +124,26 @@ async def cancelled_waits(host: Host, count: int) -> bool:
     return bool(during["calls"] == count and after["calls"] == before["calls"])
 
 
+async def two_signals(host: Host, count: int) -> bool:
+    """So many runs that would go on for long, each with a follower, when the server is told to end, and then to end now."""
+    readers = [Reader(await start(host, 1, wait_s=3_600)) for _ in range(count)]
+    async with trio.open_nursery() as nursery:
+        for each in readers:
+            nursery.start_soon(each.read, host)
+        for each in readers:
+            await each.begun.wait()
+        os.kill(host.pid, signal.SIGTERM)
+        await trio.sleep(0.5)  # two signals at the same moment are one
+        os.kill(host.pid, signal.SIGTERM)
+        begun = trio.current_time()
+        while Path(f"/proc/{host.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":  # noqa: ASYNC110, ASYNC240
+            await trio.sleep(0.01)
+        took_s = trio.current_time() - begun
+    seen = whole(readers, 4)
+    say(f"two signals to {count:,} runs with a follower each: {seen:,} heard of the end; the server is gone after {took_s:.1f} s")
+    return seen == count
+
+
 async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...] = ("tasks", "files", "calls")) -> dict[str, int]:
     """The state when nothing more of it ends, or is as it was `before`."""
     state: dict[str, int] = await host.state()
@@ -141,6 +164,7 @@ async def load(scale: float) -> bool:
         (stalled_readers, 300),
         (comings_and_goings, 10_000),
         (cancelled_waits, 200),
+        (two_signals, 100),
     ):
         async with hosting(SERVER, "service") as host:
             results.append(await scene(host, max(2, int(count * scale))))
