@@ -138,6 +138,48 @@ async def test_a_cancelled_call_has_an_outcome_that_is_known(path):
         assert len(await journal(store, "whole")) == 1
 
 
+async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_it_can(path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        told: list[object] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                store.append([record(store, 2)], True, told.append)
+        assert not told
+
+        assert await written(store, record(store, 2), sync=True) is None
+        assert [each.seq for each in await journal(store)] == [1, 2]
+
+
+async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_written(path, monkeypatch):
+    told: list[object] = []
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            writer = store._writer()[0]
+            work_off = writer._work_off
+
+            def fail() -> Any:
+                monkeypatch.setattr(writer, "_work_off", work_off)
+                raise ArithmeticError("a mistake")
+
+            monkeypatch.setattr(writer, "_work_off", fail)
+            store.append([record(store, 2)], True, told.append)
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ArithmeticError)
+    assert told == [None]
+
+
 async def test_closing_writes_what_waits(path):
     told: list[object] = []
     async with opened(lambda: SqliteStore(path)) as store:
@@ -679,6 +721,7 @@ async def test_a_warning_that_is_an_error_does_not_make_the_file_a_damaged_one(p
         raise DeprecationWarning("it is old")
 
     async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
         with pytest.raises(StoreError, match=r"DeprecationWarning.* it is old") as caught:
             await store._writer()[0].do(warn, sync=False)
         with pytest.raises(StoreError, match="it is old") as read:
