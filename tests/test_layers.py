@@ -169,7 +169,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
-    "rich": frozenset({"runtime/cli/live_view.py"}),
+    "rich": frozenset({"runtime/cli/live_view.py", "runtime/cli/evaluation_bar.py"}),  # a table, and a bar
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),

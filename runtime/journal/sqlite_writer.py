@@ -48,7 +48,7 @@ LOOK_EVERY: Final = 32
 ENDS: Final = frozenset({RecordKind.OVER, RecordKind.PARKED})
 _INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-ERRORS: Final = (sqlite3.Error, OSError, StoreError, UnicodeEncodeError, OverflowError)
+ERRORS: Final = (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError, OverflowError)
 """What can go wrong with the file, and with values that it cannot hold."""
 
 Told = Callable[[outcome.Outcome[Any]], None]
@@ -224,7 +224,7 @@ class SqliteWriter:
 
         A task, ``trio.to_thread``'s limiter and its context would take 70 µs of processor more for each record that is synced.
         """
-        trio.lowlevel.start_thread_soon(self._work_off, self._worked_off, "SqliteWriter")
+        trio.lowlevel.start_thread_soon(self._work_off, self._worked_off)
 
     def _rested(self, result: outcome.Outcome[_Told]) -> None:
         """The thread has come back."""
@@ -258,7 +258,12 @@ class SqliteWriter:
             while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
                 batch.append(self._queue.popleft())
                 size += batch[-1].bytes
-            told = self._committed(batch)
+            try:
+                told = self._committed(batch)
+            except BaseException as error:  # a mistake: who waits would wait forever
+                failure = StoreError(f"the store {self._path} failed: {error!r}\n  Fix: report it, and open the store again.")
+                self._tell([(work, outcome.Error(failure)) for work in batch])
+                raise
             if self._pages >= LOG_PAGES:
                 self._tell(told)
                 told = ()

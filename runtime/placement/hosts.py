@@ -85,21 +85,16 @@ class HostedPlace:
         hosts = self._hosts
         return [hosts[name] for name in self.host_names if name in hosts and hosts[name].is_up]
 
-    @contextlib.asynccontextmanager
-    async def borrow(self) -> AsyncGenerator[Host]:
+    async def least_busy(self) -> Host:
         """The host that has the least to do, of equal ones that which holds the fewest actors; wait while there is none.
 
-        It counts as given work while the block lasts.
+        Who gives it work counts that in ``out``. Not a checkpoint while there is one.
 
         Raises:
             PlaceUnavailable: there was none for ``start_timeout_s``.
         """
-        host = min(await self._some(), key=lambda each: (each.out, each.held))
-        host.out += 1
-        try:
-            yield host
-        finally:
-            host.out -= 1
+        up = self.up or await self._some()
+        return up[0] if len(up) == 1 else min(up, key=lambda each: (each.out, each.held))
 
     @contextlib.asynccontextmanager
     async def house(self, code: ActorCode) -> AsyncGenerator[Host]:

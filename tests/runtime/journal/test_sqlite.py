@@ -180,6 +180,46 @@ async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_
     assert told == [None]
 
 
+async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypatch):
+    """Else it would wait forever: a wait for the store cannot be cancelled."""
+    told: list[Any] = []
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            with monkeypatch.context() as patched:
+                patched.setattr(store._writer()[0], "_committed", lambda _: 1 / 0)
+                told.append(await written(store, record(store, 2), sync=True))
+                await trio.sleep_forever()
+
+    with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ZeroDivisionError)
+    assert type(told[0]) is StoreError
+    assert "division by zero" in str(told[0])
+
+
+async def test_a_process_without_memory_can_write_again_when_it_has_some(path, monkeypatch):
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        level_of = writer._level_of
+
+        def fail(*, sync: bool) -> None:
+            raise MemoryError
+
+        for sync in (True, False):
+            monkeypatch.setattr(writer, "_level_of", fail)
+            outcome = await written(store, record(store, 2), sync=sync)
+            assert type(outcome) is StoreUnavailable
+            assert "no memory left" in str(outcome)
+        monkeypatch.setattr(writer, "_level_of", level_of)
+        assert await written(store, record(store, 2), sync=False) is None
+
+
 async def test_closing_writes_what_waits(path):
     told: list[object] = []
     async with opened(lambda: SqliteStore(path)) as store:
