@@ -174,6 +174,8 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.journal_costs
 	@$(BIN)/python -m tests.benchmarks.lm_calls
+	@$(BIN)/python -m tests.benchmarks.placement_costs
+	@$(BIN)/python -m tests.benchmarks.sizing
 	@$(BIN)/python -m tests.benchmarks.verdicts
 endif
 

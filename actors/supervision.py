@@ -253,9 +253,10 @@ def check_id(child_id: str) -> None:
             "  Fix: name it by a key."
         )
     if not child_id or "/" in child_id or not child_id.isprintable():
+        fit = "".join("-" if sign == "/" or not sign.isprintable() else sign for sign in child_id).strip() or "worker"
         raise DeclarationError(
             f"{child_id!r} cannot name an actor: a name is at least one printable character, without '/'.\n"
-            f"  Fix: {child_id.replace('/', '-').strip() or 'worker'!r}, for example."
+            f"  Fix: {fit!r}, for example."
         )
 
 

@@ -49,7 +49,7 @@ from runtime.parts.runs import RuntimeRuns
 from runtime.parts.stored_runs import RuntimeStore
 from runtime.parts.views import RuntimeViews
 from runtime.placement.placement import placement_of
-from runtime.placement.places import Here, Place
+from runtime.placement.places import Here, Place, SharedPlace
 from runtime.record.cassettes import Cassettes
 
 _LOG = logging.getLogger("understudy.runs")
@@ -125,7 +125,7 @@ async def open_runtime(
     show_prompts: bool = False,
     record: str | os.PathLike[str] | Cassettes | None = None,
     dead_letters: DeadLetterPolicy | None = None,
-    places: Mapping[str, Place | Here] | None = None,
+    places: Mapping[str, Place | SharedPlace | Here] | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 

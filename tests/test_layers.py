@@ -57,7 +57,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
         "runtime/graphs",
         "runtime/graphs/conversations",
     ),
-    "runtime/placement": ("runtime/placement", "runtime/placement/host"),
+    "runtime/placement": ("runtime/placement", "runtime/placement/host", "runtime/placement/ray"),
     "runtime/serve": ("runtime/serve", "runtime/serve/faces"),
     "runtime/testing": (
         "runtime/testing/cases, runtime/testing/models, runtime/testing/stores",
@@ -169,12 +169,14 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
-    "rich": frozenset({"runtime/cli/live_view.py"}),
+    "rich": frozenset({"runtime/cli/live_view.py", "runtime/cli/evaluation_bar.py"}),  # a table, and a bar
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),
-    "hypercorn": frozenset({"runtime/serve/server.py"}),
+    "cryptography": frozenset({"runtime/placement/ray/certificates.py"}),
+    "ray": frozenset({"runtime/placement/ray/launcher.py"}),
+    "hypercorn": frozenset({"runtime/serve/connections.py", "runtime/serve/server.py"}),
     "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset(
         {
@@ -190,6 +192,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
 EXTRAS: Mapping[str, str] = {
     "ag_ui": "ag-ui-protocol",
     "cronsim": "cronsim",
+    "cryptography": "cryptography",
     "PIL": "pillow",
     "httpx2": "mcp",
     "hypercorn": "hypercorn[trio]",
@@ -198,6 +201,7 @@ EXTRAS: Mapping[str, str] = {
     "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",
+    "ray": "ray",
     "pydantic_ai": "pydantic-ai-slim",
     "rich": "rich",
     "starlette": "starlette",
@@ -214,7 +218,20 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "hypercorn", "jwt", "litellm", "mcp", "msgspec", "openai", "psycopg", "pydantic", "starlette")
+LAZY = (
+    "cryptography",
+    "dspy",
+    "hypercorn",
+    "jwt",
+    "litellm",
+    "mcp",
+    "msgspec",
+    "openai",
+    "psycopg",
+    "pydantic",
+    "ray",
+    "starlette",
+)
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

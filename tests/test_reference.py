@@ -34,6 +34,7 @@ DOORS = (
     "runtime.journal",
     "runtime.lm",
     "runtime.placement",
+    "runtime.placement.ray",
     "runtime.traces",
     "runtime.serve",
     "runtime.testing",

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
@@ -33,8 +33,10 @@ from runtime.evaluate.sequential import EXPECTS
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 
-BAR = 10
-"""Characters of the bar that shows how far it is; a line of 60 has room for it."""
+if TYPE_CHECKING:
+    from runtime.cli.evaluation_bar import EvaluationBar
+
+NO_BAR = "the bar needs rich, which is not installed; this is a plain line. Fix: pip install 'understudy[watch]'"
 
 
 @final
@@ -81,7 +83,8 @@ def run(options: Options) -> int:
         KeyboardInterrupt: Ctrl-C; what `out` holds by then is kept.
     """
     _check(options)
-    out, progress = sys.stdout, ProgressLine(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
+    out = sys.stdout
+    progress, tell = _shown(options)
     targets = [options.graph, *([options.other] if options.other is not None else [])]
     try:
         graph, *beside = load_graphs(targets)
@@ -100,7 +103,7 @@ def run(options: Options) -> int:
         apart = None
         if beside and is_apart:
             apart = make_clients(beside, options.versus_model or options.model, options.lms, options.api_base)
-        work = _Work(options, graph, beside[0] if beside else None, data, metrics, models, apart, progress)
+        work = _Work(options, graph, beside[0] if beside else None, data, metrics, models, apart, progress, tell)
         try:
             result = run_until_interrupted(work.main)
         except KeyboardInterrupt:
@@ -123,6 +126,26 @@ def run(options: Options) -> int:
             Path(path).write_text(text, encoding="utf-8")
             out.write(printable(f"written to {path}\n", out))
     return _exit_code(options, done, comparison)
+
+
+def _shown(options: Options) -> tuple[ProgressLine | EvaluationBar, evaluating.Told]:
+    """What shows how far it is, and what it is told by: a bar on a terminal, else a line for each tenth."""
+    style = Style.of(sys.stderr)
+    line = ProgressLine(sys.stderr, style, quiet=options.quiet)
+    if line.is_live:
+        try:
+            from runtime.cli.evaluation_bar import EvaluationBar  # noqa: PLC0415 - an extra installs what it needs
+        except ImportError:
+            sys.stderr.write(printable(f"{NO_BAR}\n", sys.stderr))
+        else:
+            bar = EvaluationBar(sys.stderr, style)
+            return bar, bar.tell
+
+    def tell(now: evaluating.Progress) -> None:
+        if line.is_live or now.done == now.of or now.done % max(1, now.of // 10) == 0:
+            line.step(str(now))
+
+    return line, tell
 
 
 def _check(options: Options) -> None:
@@ -165,8 +188,8 @@ class _Work:
     models: tuple[LM | None, Mapping[str, LMClient]]
     apart: tuple[LM | None, Mapping[str, LMClient]] | None
     """Those of the graph that is compared with, where that runs in another runtime."""
-    progress: ProgressLine
-    told: list[evaluating.Progress] = attrs.field(factory=list[evaluating.Progress], init=False)
+    progress: ProgressLine | EvaluationBar
+    tell: evaluating.Told
 
     async def main(self) -> tuple[Evaluation, Comparison | None] | int:
         """Evaluate; the result, or the exit code."""
@@ -180,7 +203,7 @@ class _Work:
                 other = None
                 if self.apart is not None:
                     other = await stack.enter_async_context(self._opened(*self.apart, options.versus_predictors))
-                return await ticking(self.progress, self._now, lambda: self._done(runtime, other))
+                return await ticking(self.progress, lambda: "evaluating", lambda: self._done(runtime, other))
         except (DeclarationError, UsageError) as error:
             self.progress.clear()
             return complain(error, 2)
@@ -207,6 +230,7 @@ class _Work:
                 budget=budget,
                 seed=options.seed,
                 baseline_runtime=other,
+                told=self.tell,
             )
             assert comparison.candidate is not None, "it was just evaluated"
             return comparison.candidate, comparison
@@ -219,24 +243,9 @@ class _Work:
             at_once=options.at_once or evaluating.AT_ONCE,
             budget=budget,
             out=options.out,
-            told=self._tell,
+            told=self.tell,
         )
         return done, None
-
-    def _tell(self, now: evaluating.Progress) -> None:
-        self.told[:] = [now]
-        if not self.progress.is_live and (now.done == now.of or now.done % max(1, now.of // 10) == 0):
-            self.progress.step(self._now())
-
-    def _now(self) -> str:
-        if not self.told:
-            return "evaluating"
-        now = self.told[0]
-        if self.progress.is_live:
-            full = BAR * now.done // now.of
-            bar = "█" * full + "░" * (BAR - full)
-            return f"{bar} {now.done} of {now.of}, mean {now.mean:.3f}, ${now.cost_usd:.4f}, {now.left_s:.0f} s left"
-        return f"{now.done} of {now.of} runs, mean {now.mean:.3f}, ${now.cost_usd:.4f}, about {now.left_s:.0f} s left"
 
 
 def _clients(default: LM | None, named: Mapping[str, LMClient]) -> list[LMClient]:

@@ -1,7 +1,7 @@
 """The live view of a running graph: a table of its nodes, drawn over in place on a terminal.
 
 There is nothing on the terminal to restore: no other screen, no raw mode, and the cursor stays visible. So a process that is
-killed leaves a table that stands still, and nothing worse. The only file that imports rich, which the extra ``watch`` installs.
+killed leaves a table that stands still, and nothing worse. The extra ``watch`` installs rich, which it needs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,21 @@ LINES_AROUND: Final = 5
 """The title, the heads of the columns, what is left out, the last answer, and where the cursor stands."""
 
 
+def console_on(stream: TextIO, style: Style) -> Console:
+    """A console that writes what it is given and reads nothing into it."""
+    return Console(
+        file=stream,
+        force_terminal=True,
+        force_interactive=True,
+        color_system="standard" if style.colour else None,
+        no_color=not style.colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
 @final
 class LiveView:
     """Shows `board` on `stream`, a terminal."""
@@ -37,17 +52,7 @@ class LiveView:
         self._style = style
         self._began_s = 0.0
         self._overflow: OverflowMethod = "ellipsis" if style.unicode else "crop"
-        self._console = Console(
-            file=stream,
-            force_terminal=True,
-            force_interactive=True,
-            color_system="standard" if style.colour else None,
-            no_color=not style.colour,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            soft_wrap=False,
-        )
+        self._console = console_on(stream, style)
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -73,7 +78,7 @@ class LiveView:
     def showing(self) -> Generator[None]:
         """Draw the table; what is printed meanwhile appears above it, line by line and without control sequences."""
         self._began_s = trio.current_time()
-        above = _Above(self._console, self._stream)
+        above = Above(self._console, self._stream)
         self._live.start()
         self._console.show_cursor(True)
         try:
@@ -149,8 +154,8 @@ class LiveView:
 
 
 @final
-class _Above(io.TextIOBase):
-    """Stands in for a standard stream while the table is on the terminal."""
+class Above(io.TextIOBase):
+    """Stands in for a standard stream while something stands on the terminal that is drawn over."""
 
     def __init__(self, console: Console, stream: TextIO) -> None:
         self._console = console
@@ -158,6 +163,7 @@ class _Above(io.TextIOBase):
         self._rest = ""
 
     def writable(self) -> bool:
+        """Yes."""
         return True
 
     def isatty(self) -> bool:
@@ -165,6 +171,7 @@ class _Above(io.TextIOBase):
         return False
 
     def write(self, text: str, /) -> int:
+        """Print the lines that are whole."""
         *lines, self._rest = f"{self._rest}{text}".split("\n")
         for line in lines:
             self._say(line)
@@ -174,6 +181,7 @@ class _Above(io.TextIOBase):
         """An unfinished line waits for its end: the table could not stand below it."""
 
     def close(self) -> None:
+        """Print what is left, as a line."""
         if self._rest:
             self._say(self._rest)
             self._rest = ""

@@ -20,7 +20,7 @@ from actors.actor import StopReason
 from actors.groups import is_fatal, leaves_of
 from actors.typevars import TypeVar
 from actors.words import repr_of, said
-from runtime.core.instruments import Instrument
+from runtime.core.instruments import FoundLater, Instrument, TellUnmade, Unmade, telling_unmade
 
 _LOG = logging.getLogger("understudy.events")
 
@@ -224,6 +224,8 @@ class EventStream(Generic[E]):
 
 
 Tell = Callable[[Event], None]
+Tellers = FoundLater[type[Event], Tell | None]
+UnmadeTellers = FoundLater[Unmade, TellUnmade | None]
 
 
 class Audience(Protocol):
@@ -237,6 +239,11 @@ class Audience(Protocol):
     @property
     def tellers(self) -> Tellers:
         """By class of events, what tells those who listen to them, and never raises; None if there are none."""
+        ...
+
+    @property
+    def unmade(self) -> UnmadeTellers:
+        """The same for events that need not be made, by what they are."""
         ...
 
     def wants(self, kind: type[Event]) -> bool:
@@ -261,20 +268,8 @@ class _Sink:
         return self.call.method_for(kind) if isinstance(self.call, Instrument) else self.call
 
 
-@final
-class Tellers(dict[type[Event], "Tell | None"]):
-    """By class of events, who is told of them; found when such an event first happens.
-
-    A dict, and no function: each step of a graph looks in here twice.
-    """
-
-    def __init__(self, find: Callable[[type[Event]], Tell | None]) -> None:
-        super().__init__()
-        self._find = find
-
-    def __missing__(self, kind: type[Event]) -> Tell | None:
-        found = self[kind] = self._find(kind)
-        return found
+_Calls = tuple[tuple[_Sink, Callable[[Any], object]], ...]
+"""Sinks, and what of each takes the events of one class."""
 
 
 @final
@@ -289,6 +284,8 @@ class EventBus:
         """Whether making an event is worth it. An attribute, since each step of a graph asks several times."""
         self.tellers = Tellers(self._find)
         """As found since the sinks and streams last changed."""
+        self.unmade = UnmadeTellers(self._find_unmade)
+        """The same for events that need not be made."""
         self.on_interrupt: Callable[[BaseException], None] | None = None
         """Called with what must not be survived and came out of a sink: the code that publishes could do nothing about it."""
 
@@ -297,10 +294,24 @@ class EventBus:
         return self.listening and self.tellers[kind] is not None
 
     def _find(self, kind: type[Event]) -> Tell | None:
-        sinks = tuple((sink, sink.call_for(kind)) for sink in self._sinks if issubclass(kind, sink.kinds))
+        sinks = self._sinks_for(kind)
         if self._order or len(sinks) > 1:
             return partial(self._tell_all, sinks)
         return self._guarded(*sinks[0]) if sinks else None
+
+    def _find_unmade(self, what: Unmade) -> TellUnmade | None:
+        sinks = self._sinks_for(what.kind)
+        if self._order or len(sinks) > 1:
+            return what.telling(partial(self._tell_all, sinks), reraise)
+        if not sinks:
+            return None
+        sink, call = sinks[0]
+        unmade = sink.call.unmade_method_for(what.kind) if isinstance(sink.call, Instrument) else None
+        failed = partial(self._dropped, sink, what.kind)
+        return what.telling(call, failed) if unmade is None else telling_unmade(unmade, failed)
+
+    def _sinks_for(self, kind: type[Event]) -> _Calls:
+        return tuple((sink, sink.call_for(kind)) for sink in self._sinks if issubclass(kind, sink.kinds))
 
     def _guarded(self, sink: _Sink, call: Callable[[Any], object]) -> Tell:
         """:meth:`_tell_all` for the only one who listens, as it mostly is."""
@@ -310,14 +321,19 @@ class EventBus:
             try:
                 call(event)
             except BaseException as error:  # noqa: BLE001 - see publish
-                self._remove(sink)
-                self.publish(self._failure(sink.call, event, error))
+                self._dropped(sink, type(event), error)
 
         return tell
+
+    def _dropped(self, sink: _Sink, kind: type[Event], error: BaseException) -> None:
+        """`sink` has raised `error`: tell the others, and call it no more."""
+        self._remove(sink)
+        self.publish(self._failure(sink.call, kind, error))
 
     def _changed(self) -> None:
         self.listening = bool(self._order or self._sinks)
         self.tellers.clear()
+        self.unmade.clear()
 
     def add_sink(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...] = (Event,)) -> Callable[[], None]:
         """Call `sink` with every event of `kinds` from now on; returns what ends that.
@@ -359,14 +375,14 @@ class EventBus:
             tell(event)
 
     @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
-    def _tell_all(self, sinks: tuple[tuple[_Sink, Callable[[Any], object]], ...], event: Event) -> None:
+    def _tell_all(self, sinks: _Calls, event: Event) -> None:
         failed: list[InstrumentFailed] | None = None
         for sink, call in sinks:
             try:
                 call(event)
             except BaseException as error:  # noqa: BLE001 - see publish
                 self._remove(sink)
-                failed = [*(failed or ()), self._failure(sink.call, event, error)]
+                failed = [*(failed or ()), self._failure(sink.call, type(event), error)]
         for known in tuple(self._order):
             stream = known()
             if stream is None:
@@ -374,15 +390,15 @@ class EventBus:
             try:
                 stream.offer(event)
             except BaseException as error:  # noqa: BLE001 - see publish
-                failure = self._failure(stream.keep, event, error)
+                failure = self._failure(stream.keep, type(event), error)
                 stream.take(failure)  # its reader learns why nothing more comes
                 stream.close()
                 failed = [*(failed or ()), failure]
         for failure in failed or ():
             self.publish(failure)
 
-    def _failure(self, sink: object, event: Event, error: BaseException) -> InstrumentFailed:
-        failure = InstrumentFailed(instrument=_named(sink), event=type(event).__name__, error=error)
+    def _failure(self, sink: object, kind: type[Event], error: BaseException) -> InstrumentFailed:
+        failure = InstrumentFailed(instrument=_named(sink), event=kind.__name__, error=error)
         if self.on_interrupt is not None and any(map(is_fatal, leaves_of(error))):
             self.on_interrupt(error)
         _LOG.error(
@@ -401,29 +417,9 @@ class EventBus:
                 stream.close()
 
 
-@final
-class WithStream:
-    """The audience of a run whose events are read from a stream of that run: the stream, which wants all of them, and the bus."""
-
-    listening = True
-
-    def __init__(self, stream: EventStream[Any], bus: EventBus) -> None:
-        def tell(event: Event) -> None:
-            stream.offer(event)
-            if bus.listening:
-                bus.publish(event)
-
-        self._tell = tell
-        self.tellers = Tellers(lambda _: tell)
-        """See :class:`Audience`."""
-
-    def wants(self, kind: type[Event]) -> bool:
-        """True: the stream does."""
-        return True
-
-    def publish(self, event: Event) -> None:
-        """Tell the stream, and anyone who listens to the runtime."""
-        self._tell(event)
+def reraise(error: BaseException) -> None:
+    """Raise what was raised by something that never does."""
+    raise error
 
 
 def _named(function: object) -> str:

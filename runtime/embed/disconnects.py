@@ -41,7 +41,7 @@ class CancelOnDisconnect:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif trio.lowlevel.in_trio_task():
-            await _on_trio(self.app, scope, receive, send)
+            await cancelled_with_its_client(self.app, scope, receive, send)
         else:
             await _on_asyncio(self.app, scope, receive, send)
 
@@ -155,7 +155,8 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         handling.result()  # it cancelled itself
 
 
-async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def cancelled_with_its_client(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> bool:
+    """On trio, ``await app(scope, receive, send)``, and cancel it when the client leaves; returns whether the client has left."""
     inbox = _Inbox(send)
     news = trio.Condition()
     failure: list[BaseException] = []
@@ -191,6 +192,7 @@ async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
         raise failure[0]
     if handling.cancelled_caught and inbox.error is not None:
         raise inbox.error
+    return inbox.is_left
 
 
 def _ends_handling(inbox: _Inbox) -> bool:

@@ -19,11 +19,14 @@ from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
 T = TypeVar("T")
 
 
-async def call_on_trio(runtime: Runtime | AsyncioRuntime, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+def call_on_trio(runtime: Runtime | AsyncioRuntime, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """``await app(scope, receive, send)`` on trio, wherever this is awaited. Cancelled, it cancels that and waits for its end."""
     if isinstance(runtime, Runtime):
-        await app(scope, receive, send)
-        return
+        return app(scope, receive, send)  # a stream may wait for long, and is to have nothing of this on its stack
+    return _called_across(runtime, app, scope, receive, send)
+
+
+async def _called_across(runtime: AsyncioRuntime, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     loop = asyncio.get_running_loop()
 
     async def receive_there() -> Message:

@@ -14,10 +14,10 @@ from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.evaluate.dataset import Dataset, Example
-from runtime.evaluate.evaluating import SPENT, Evaluator, is_spent
+from runtime.evaluate.evaluating import SPENT, Evaluator, Progress, Told, is_spent
 from runtime.evaluate.results import Evaluation, RowResult
 from runtime.evaluate.scoring import Metric
-from runtime.evaluate.sequential import EXPECTS, SequentialTest, anytime_interval, bootstrap_interval, flip_probability
+from runtime.evaluate.sequential import EXPECTS, AnytimeInterval, SequentialTest, bootstrap_interval, flip_probability
 from runtime.lm.limits.budget import Budget
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ async def compare(
     budget: Budget | None = None,
     seed: int = 0,
     baseline_runtime: Runtime | None = None,
+    told: Told | None = None,
 ) -> Comparison:
     """Run two graphs on the same rows until it is clear which is better, with an error rate that holds whenever that is.
 
@@ -131,6 +132,7 @@ async def compare(
         seed: decides the order of the rows.
         baseline_runtime: where the baseline's runs are made, to compare models or predictors, which belong to a runtime; None:
             in `runtime`.
+        told: is told how far it is, after each row that is used; ``mean`` is the difference then, ``interval`` where it lies.
 
     Raises:
         DeclarationError: an argument is wrong, or a score is outside of the metric's range.
@@ -151,7 +153,7 @@ async def compare(
     sides = tuple(Evaluator(place, graph, (judge,), budget=budget, judges=runtime) for place, graph in places)
     order = list(rows)
     random.Random(seed).shuffle(order)
-    race = _Race(judge, sides, repeats, SequentialTest(error, expects))
+    race = _Race(judge, sides, repeats, SequentialTest(error, expects), AnytimeInterval(error, expects), told)
     await race.run(order, at_once)
     used = order[: race.test.count]
     evaluations = [
@@ -166,8 +168,7 @@ async def compare(
     ]
     mean = math.fsum(race.differences) / len(race.differences) if race.differences else 0.0
     verdict = {1: BETTER, -1: WORSE, 0: UNDECIDED}[race.test.verdict]
-    interval = anytime_interval(race.differences, error, expects)
-    return Comparison(judge.name, verdict, mean, interval, error, len(used), len(order), True, *evaluations)
+    return Comparison(judge.name, verdict, mean, race.interval.ends, error, len(used), len(order), True, *evaluations)
 
 
 @final
@@ -177,6 +178,11 @@ class _Race:
     sides: tuple[Evaluator, ...]
     repeats: int
     test: SequentialTest
+    interval: AnytimeInterval
+    told: Told | None
+    began_s: float = attrs.field(factory=trio.current_time, init=False)
+    cost_usd: float = attrs.field(default=0.0, init=False)
+    total: float = attrs.field(default=0.0, init=False)
     pairs: dict[str, tuple[tuple[RowResult, ...], ...]] = attrs.field(factory=dict[str, Any], init=False)
     differences: list[float] = attrs.field(factory=list[float], init=False)
     wrong: list[UnderstudyError] = attrs.field(factory=list[UnderstudyError], init=False)
@@ -197,6 +203,7 @@ class _Race:
                             nursery.cancel_scope.cancel()
                         return
                     self.pairs[example.id] = pair
+                    self.cost_usd += math.fsum(row.spend.cost_usd + row.judging.cost_usd for rows in pair for row in rows)
                     try:
                         self._look(order)
                     except DeclarationError as error:
@@ -241,6 +248,16 @@ class _Race:
             before, after = (self._mean(rows) for rows in self.pairs[order[self.test.count].id])
             self.differences.append(after - before)
             self.test.add(after - before)
+            self.interval.add(after - before)
+            self.total += after - before
+            self._tell(len(order))
+
+    def _tell(self, of: int) -> None:
+        if self.told is None:
+            return
+        mean = self.total / self.test.count
+        took_s = trio.current_time() - self.began_s
+        self.told(Progress(self.test.count, of, mean, self.cost_usd, took_s, self.interval.ends, is_difference=True))
 
     def _mean(self, rows: tuple[RowResult, ...]) -> float:
         return math.fsum(self.judge.share(row.scores[self.judge.name]) for row in rows) / len(rows)

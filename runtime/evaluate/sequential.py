@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 MOST_OF_THE_STAKE = 0.75
@@ -102,40 +102,81 @@ def _log_sum(one: float, other: float) -> float:
     return high + math.log(math.exp(one - high) + math.exp(other - high))
 
 
-def anytime_interval(differences: Sequence[float], error: float = 0.05, expects: float = EXPECTS) -> tuple[float, float]:
-    """Where the mean of `differences` in [-1, 1], seen in this order, lies: right at all lengths with probability 1 - `error`.
+@final
+class AnytimeInterval:
+    """Where the mean of differences in [-1, 1], seen in this order, lies: right at all lengths with probability 1 - `error`.
 
     It is what :class:`SequentialTest` leaves of all claims about the mean, of which "no difference" is one: a verdict and its
-    interval agree.
+    interval agree. Only the outermost claims that are left are bet against. When one is lost, the next one in is bet against,
+    with all differences so far.
     """
-    claims = [value / GRID for value in range(1 - GRID, GRID)]  # the ends can only be left by what no difference can be
-    bettor, last, longest = _Bettor(expects), 0.0, -1
-    ends: list[float] = []
-    for inwards in (claims, claims[::-1]):
-        for claim in inwards:
-            borne = _borne(claim, differences, bettor, math.log(2 / error))
-            if borne == len(differences):
-                ends.append(claim)
-                break
-            if borne > longest:
-                last, longest = claim, borne
-        else:  # narrower than the grid: about the claim that was left last
-            ends.append(last)
-    return max(-1.0, ends[0] - 1 / GRID), min(1.0, ends[1] + 1 / GRID)
+
+    def __init__(self, error: float = 0.05, expects: float = EXPECTS) -> None:
+        self._differences: list[float] = []
+        self._ends = tuple(_Claims(_Bettor(expects), math.log(2 / error), inwards) for inwards in (1, -1))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest mean that is left."""
+        low, high = (end.claim for end in self._ends)
+        return max(-1.0, low - 1 / GRID), min(1.0, high + 1 / GRID)
+
+    def add(self, difference: float) -> None:
+        """Take the next difference."""
+        self._differences.append(difference)
+        for end in self._ends:
+            end.follow(self._differences)
 
 
-def _borne(claim: float, differences: Sequence[float], bettor: _Bettor, limit: float) -> int:
-    """How many of `differences` leave it open whether `claim` is their mean."""
-    log_up = log_down = total = squares = 0.0
-    for count, difference in enumerate(differences):
-        up, down = bettor.stakes(claim, count, total, squares)
-        log_up += math.log1p(up * (difference - claim))
-        log_down += math.log1p(-down * (difference - claim))
-        if max(log_up, log_down) + _LOG_2 >= limit and _log_sum(log_up, log_down) >= limit:
-            return count
-        total += difference
-        squares += difference * difference
-    return len(differences)
+@final
+class _Claims:
+    """The claims about a mean, from one end inwards, and the stakes against the first that is left."""
+
+    def __init__(self, bettor: _Bettor, limit: float, inwards: int) -> None:
+        self._bettor = bettor
+        self._limit = limit
+        self._inwards = inwards
+        self._last, self._longest = 0.0, -1
+        self._nth = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # What is at the very ends can only be the mean if all differences are the same.
+        self.claim = self._inwards * (1 - GRID + self._nth) / GRID
+        self._count = 0
+        self._log_up = self._log_down = self._total = self._squares = 0.0
+
+    def follow(self, differences: Sequence[float]) -> None:
+        """Bet on those that are new, and go on to the next claim wherever one is lost."""
+        while self._count < len(differences) and self._nth < 2 * GRID - 1:
+            difference = differences[self._count]
+            up, down = self._bettor.stakes(self.claim, self._count, self._total, self._squares)
+            self._log_up += math.log1p(up * (difference - self.claim))
+            self._log_down += math.log1p(-down * (difference - self.claim))
+            is_close = max(self._log_up, self._log_down) + _LOG_2 >= self._limit
+            if is_close and _log_sum(self._log_up, self._log_down) >= self._limit:
+                self._lose()
+                continue
+            self._count += 1
+            self._total += difference
+            self._squares += difference * difference
+
+    def _lose(self) -> None:
+        if self._count > self._longest:
+            self._last, self._longest = self.claim, self._count
+        self._nth += 1
+        if self._nth == 2 * GRID - 1:  # narrower than the grid: about the claim that was left last
+            self.claim = self._last
+            return
+        self._begin()
+
+
+def anytime_interval(differences: Iterable[float], error: float = 0.05, expects: float = EXPECTS) -> tuple[float, float]:
+    """The :class:`AnytimeInterval` of all of them."""
+    interval = AnytimeInterval(error, expects)
+    for difference in differences:
+        interval.add(difference)
+    return interval.ends
 
 
 def bootstrap_interval(differences: Sequence[float], error: float = 0.05, seed: int = 0) -> tuple[float, float]:

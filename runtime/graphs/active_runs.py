@@ -12,8 +12,9 @@ from actors.errors import RuntimeDraining, UsageError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
 from runtime.core.cell import current_cell
-from runtime.core.events import Audience, EventStream, WithStream
+from runtime.core.events import Audience, EventStream
 from runtime.core.services import Services
+from runtime.core.stream_audience import WithStream
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping

@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 POLL_S: Final = 1.0
 """Seconds between two looks at what other processes have posted."""
+_ERRORS: Final = (sqlite3.Error, OSError, MemoryError, Warning, ValueError, TypeError, OverflowError)
+"""What reading can raise; the last three where a row is damaged."""
 CHUNK_ROWS: Final = 500
 CHUNK_BYTES: Final = 4 * 2**20
 """Of one read, after which the reader lets the log be copied."""
@@ -166,7 +168,7 @@ class SqliteStore:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
-        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, Warning) as error:  # ValueError …: a damaged row
+        except _ERRORS as error:
             raise store_error(error, self.path) from error
 
     async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:

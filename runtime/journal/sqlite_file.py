@@ -90,6 +90,8 @@ def store_error(error: Exception, path: Path) -> StoreError:
         return warned
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
+    if isinstance(error, MemoryError):  # what the module makes of SQLITE_NOMEM
+        primary = sqlite3.SQLITE_NOMEM
     if isinstance(error, OSError) or primary in _UNAVAILABLE:
         why = _UNAVAILABLE.get(primary or 0, "the operating system reports an error")
         made: StoreError = StoreUnavailable(

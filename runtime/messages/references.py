@@ -5,10 +5,8 @@ Nothing else does: a ref in a store, or in JSON for the world outside, names no 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeGuard, cast, get_origin
+from contextvars import ContextVar, Token
+from typing import Any, Final, Protocol, TypeGuard, cast, final, get_origin
 
 from actors.actor import ActorRef
 
@@ -35,14 +33,22 @@ class Addresses(Protocol):
 _ADDRESSES: ContextVar[Addresses | None] = ContextVar("understudy_addresses", default=None)
 
 
-@contextmanager
-def with_addresses(addresses: Addresses) -> Generator[None]:
+@final
+class with_addresses:  # a class, since a generator for each message would cost more than what it holds
     """What is written and read in the block may hold refs."""
-    token = _ADDRESSES.set(addresses)
-    try:
-        yield
-    finally:
-        _ADDRESSES.reset(token)
+
+    __slots__ = ("_addresses", "_token")
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._token: Token[Addresses | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _ADDRESSES.set(self._addresses)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _ADDRESSES.reset(self._token)
 
 
 def is_ref_type(annotation: object) -> bool:

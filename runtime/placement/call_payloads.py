@@ -28,11 +28,14 @@ from runtime.placement.frames import MAX_BODY_BYTES
 PROTOCOL: Final = 1
 """Both sides say it first; another number is another protocol."""
 _LENGTH: Final = struct.Struct(">I")
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+_DECODE: Final = json.JSONDecoder().decode
+"""Made once: `json.dumps` with an option makes an encoder for each call."""
 
 
 def packed(head: Mapping[str, Any], rest: bytes = b"") -> bytes:
     """A body: `head`, of what JSON has, and bytes."""
-    told = json.dumps(head, separators=(",", ":")).encode()
+    told = _ENCODE(head).encode()
     return _LENGTH.pack(len(told)) + told + rest
 
 
@@ -40,7 +43,7 @@ def unpacked(body: bytes) -> tuple[dict[str, Any], bytes]:
     """The head of a body, and the bytes behind it."""
     (size,) = _LENGTH.unpack_from(body)
     end = _LENGTH.size + size
-    return json.loads(body[_LENGTH.size : end]), body[end:]
+    return _DECODE(str(memoryview(body)[_LENGTH.size : end], "utf-8")), body[end:]
 
 
 @final

@@ -6,9 +6,9 @@ import contextlib
 import hmac
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -27,8 +27,11 @@ from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
 from runtime.placement.placed_lives import PlacedLives
-from runtime.placement.places import Invitation, Place, StartedHost
+from runtime.placement.places import Invitation, OpenedPlace, Place, SharedPlace, StartedHost, StartsHosts
 from runtime.placement.protocol import Peer
+
+OPENER: Final = "engine"
+"""The name of what opens a place whose hosts share something, beside its hosts."""
 
 
 @final
@@ -63,7 +66,7 @@ class Host:
 class HostedPlace:
     """A place whose hosts are other processes: which there are, what they have been told, and which is next."""
 
-    def __init__(self, name: str, engine: Place, events: EventBus, number: Callable[[], int]) -> None:
+    def __init__(self, name: str, engine: Place | SharedPlace, events: EventBus, number: Callable[[], int]) -> None:
         """`number` gives the incarnations of hosts, which grow over all places of the runtime."""
         self.name = name
         self.engine = engine
@@ -74,6 +77,7 @@ class HostedPlace:
         self._hosts: dict[str, Host] = {}
         self._nodes: dict[tuple[str, str], NodeSpec] = {}
         self._changed = trio.Event()
+        self._opened: OpenedPlace | None = None
 
     @property
     def up(self) -> list[Host]:
@@ -81,21 +85,16 @@ class HostedPlace:
         hosts = self._hosts
         return [hosts[name] for name in self.host_names if name in hosts and hosts[name].is_up]
 
-    @contextlib.asynccontextmanager
-    async def borrow(self) -> AsyncGenerator[Host]:
+    async def least_busy(self) -> Host:
         """The host that has the least to do, of equal ones that which holds the fewest actors; wait while there is none.
 
-        It counts as given work while the block lasts.
+        Who gives it work counts that in ``out``. Not a checkpoint while there is one.
 
         Raises:
             PlaceUnavailable: there was none for ``start_timeout_s``.
         """
-        host = min(await self._some(), key=lambda each: (each.out, each.held))
-        host.out += 1
-        try:
-            yield host
-        finally:
-            host.out -= 1
+        up = self.up or await self._some()
+        return up[0] if len(up) == 1 else min(up, key=lambda each: (each.out, each.held))
 
     @contextlib.asynccontextmanager
     async def house(self, code: ActorCode) -> AsyncGenerator[Host]:
@@ -215,6 +214,35 @@ class HostedPlace:
         if self._events.wants(HostPending):
             self._events.publish(HostPending(place=self.name, host=host, needs=needs, has=has))
 
+    @contextlib.contextmanager
+    def opening(self, opened: OpenedPlace) -> Generator[None]:
+        """Let what was opened start the hosts of this place while the block lasts."""
+        self._opened = opened
+        self._ring()
+        try:
+            yield
+        finally:
+            self._opened = None
+
+    async def starter(self) -> StartsHosts:
+        """What starts its hosts; wait while that is not open.
+
+        Raises:
+            PlaceUnavailable: it was not for ``start_timeout_s``.
+        """
+        if not isinstance(self.engine, SharedPlace):
+            return self.engine
+        with trio.move_on_after(self.engine.start_timeout_s):
+            while self._opened is None:
+                await self._changed.wait()
+        if self._opened is None:
+            raise PlaceUnavailable(
+                f"place {self.name!r} has not been open for start_timeout_s={self.engine.start_timeout_s:g}.\n"
+                f"  Fix: see the events of 'places/{self.name}/{OPENER}' for why.",
+                place=self.name,
+            )
+        return self._opened
+
     def link_to(self, started: StartedHost, invitation: Invitation, lives: PlacedLives) -> Link:
         """The link to a host that was started, over which `lives` speak."""
         where = f"host {invitation.host!r} of place {self.name!r}"
@@ -318,7 +346,8 @@ class HostActor(Actor):
         place = self._place
         invitation = place.invite(self._name)
         ended: BaseException | None = None
-        async with place.engine.start(self._name, invitation) as started:
+        starter = await place.starter()
+        async with starter.start(self._name, invitation) as started:
             lives = PlacedLives()
             link = place.link_to(started, invitation, lives)
             self.context.nursery.start_soon(place.carry, link, invitation, lives)

@@ -71,7 +71,9 @@ class PlacedNode:
         head = self._head(message)
         if lm is not None:
             head["lm"] = lm.model
-        async with self._place.borrow() as host:
+        host = await self._place.least_busy()
+        host.out += 1
+        try:
             if dependencies is not None:
                 head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
             attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, handler_of(self._spec))
@@ -85,6 +87,8 @@ class PlacedNode:
             if attempt.wrong is not None:
                 raise attempt.wrong
             return made
+        finally:
+            host.out -= 1
 
     def _head(self, message: ActiveDelivery) -> dict[str, Any]:
         run, step = message.run, message.step

@@ -26,10 +26,11 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.nodes.away import Elsewhere, Nowhere, Placing, unknown_places
 from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.errands import RuntimeKnowledge
-from runtime.placement.hosts import HostActor, HostedPlace
+from runtime.placement.hosts import OPENER, HostActor, HostedPlace
+from runtime.placement.openers import OpenerActor
 from runtime.placement.placed_actors import Away, Residence
 from runtime.placement.placed_nodes import PlacedNode
-from runtime.placement.places import Here, Place
+from runtime.placement.places import Here, Place, SharedPlace
 from runtime.placement.sharded import Sharded
 
 SUPERVISION: Final = Supervision(max_restarts=3, within_s=5.0, backoff=Backoff(), exhausted=Exhausted.PARK)
@@ -40,13 +41,13 @@ SUPERVISION: Final = Supervision(max_restarts=3, within_s=5.0, backoff=Backoff()
 class Placement:
     """See ``Placing``."""
 
-    def __init__(self, places: Mapping[str, Place | Here], services: Services, root: SupervisorCell) -> None:
+    def __init__(self, places: Mapping[str, Place | SharedPlace | Here], services: Services, root: SupervisorCell) -> None:
         """The places that ``open_runtime`` was given; none of their hosts is started.
 
         Raises:
             DeclarationError: one isn't a place, or its name cannot be one.
         """
-        self._places: Mapping[str, Place | Here] = _checked(places)
+        self._places: Mapping[str, Place | SharedPlace | Here] = _checked(places)
         self._services = services
         services.placed = self.placed
         self._root = root
@@ -132,16 +133,18 @@ class Placement:
             supervisor, place = await self._supervisor(name), self._hosted[name]
             failed: list[HostRefused | PlaceUnavailable | UsageError] = []
 
-            async def start_one(host: str) -> None:
+            async def start_one(spec: ChildSpec) -> None:
                 try:
-                    await self._start_host(supervisor, place, host)
+                    await self._start_host(supervisor, place, spec)
                 except (HostRefused, PlaceUnavailable, UsageError) as error:
                     failed.append(error)
 
             try:
+                if isinstance(place.engine, SharedPlace):
+                    await self._start_host(supervisor, place, ChildSpec(OPENER, OpenerActor, (place, place.engine)))
                 async with trio.open_nursery() as nursery:
                     for host in place.host_names:
-                        nursery.start_soon(start_one, host)
+                        nursery.start_soon(start_one, ChildSpec(host, HostActor, (place, host)))
                 if failed:
                     raise failed[0]
             except BaseException:  # cancelled in the middle, too: the next who needs it starts it from the beginning
@@ -150,20 +153,20 @@ class Placement:
                 raise
             self._supervisors[name] = supervisor
 
-    async def _start_host(self, supervisor: SupervisorCell, place: HostedPlace, host: str) -> None:
-        """Start one host for the first time, and again if that fails, as long as a start may take altogether."""
+    async def _start_host(self, supervisor: SupervisorCell, place: HostedPlace, spec: ChildSpec) -> None:
+        """Start one child for the first time, and again if that fails, as long as a start may take altogether."""
         limit_s, attempt = place.engine.start_timeout_s, 0
         until = trio.current_time() + limit_s
         while True:
             try:
-                await supervisor.start_child(ChildSpec(host, HostActor, (place, host)))
+                await supervisor.start_child(spec)
             except ActorStartFailed as error:
                 if isinstance(error.__cause__, HostRefused | PlaceUnavailable | UsageError):
                     raise error.__cause__ from None
                 delay_s = SUPERVISION.backoff.delay_s(attempt, self._services.rng)
                 if trio.current_time() + delay_s > until:
                     raise PlaceUnavailable(
-                        f"host {host!r} of place {place.name!r} has not started within start_timeout_s={limit_s:g}.\n"
+                        f"{spec.id!r} of place {place.name!r} has not started within start_timeout_s={limit_s:g}.\n"
                         "  Fix: see the cause above.",
                         place=place.name,
                     ) from error
@@ -178,13 +181,20 @@ class Placement:
             above = await self._root.start_child(supervisor_spec(own, (), SUPERVISION))
             self._root.children.put_first(own)  # it ends last: what lives on its hosts may have been started before it
             self._supervisors[""] = cast("SupervisorCell", above)
-        return cast("SupervisorCell", await self._above().start_child(supervisor_spec(name, (), SUPERVISION)))
+        return cast("SupervisorCell", await self._above().start_child(supervisor_spec(name, (), self._supervision(name))))
+
+    def _supervision(self, name: str) -> Supervision:
+        """Of the hosts of a place. What they share and all of them may be lost together, which is no reason to wait for long."""
+        engine = self._hosted[name].engine
+        if not isinstance(engine, SharedPlace):
+            return SUPERVISION
+        return attrs.evolve(SUPERVISION, max_restarts=SUPERVISION.max_restarts + 1 + engine.hosts)
 
     def _above(self) -> SupervisorCell:
         return self._supervisors[""]
 
 
-def placement_of(places: Mapping[str, Place | Here] | None, services: Services, root: SupervisorCell) -> Placing:
+def placement_of(places: Mapping[str, Place | SharedPlace | Here] | None, services: Services, root: SupervisorCell) -> Placing:
     """The places of a runtime that was opened with `places`.
 
     Raises:
@@ -193,7 +203,7 @@ def placement_of(places: Mapping[str, Place | Here] | None, services: Services, 
     return Nowhere() if places is None else Placement(places, services, root)
 
 
-def _checked(places: Any) -> Mapping[str, Place | Here]:
+def _checked(places: Any) -> Mapping[str, Place | SharedPlace | Here]:
     if not isinstance(places, Mapping):
         raise DeclarationError(
             f"open_runtime(places={repr_of(places)}): expected a mapping from names to places.\n"
@@ -205,9 +215,9 @@ def _checked(places: Any) -> Mapping[str, Place | Here]:
                 f"open_runtime(places=…): {repr_of(name)} cannot name a place.\n"
                 "  Fix: use a short text without '/', such as 'cpu'."
             )
-        if not isinstance(place, Place | Here):
+        if not isinstance(place, Place | SharedPlace | Here):
             made = f"{place.__name__}()" if isinstance(place, type) else "Here() or Processes(4)"
             raise DeclarationError(
                 f"open_runtime(places={{{name!r}: {repr_of(place)}}}): expected a place.\n  Fix: {name!r}: {made}, for example."
             )
-    return dict(cast("Mapping[str, Place | Here]", places))
+    return dict(cast("Mapping[str, Place | SharedPlace | Here]", places))

@@ -62,8 +62,8 @@ class StartedHost(Protocol):
 
 
 @runtime_checkable
-class Place(Protocol):
-    """A group of like hosts: a value that starts nothing before a runtime uses it. Others than ours may be written."""
+class HostTerms(Protocol):
+    """What is common to all groups of like hosts, however they are started."""
 
     @property
     def hosts(self) -> int:
@@ -95,6 +95,14 @@ class Place(Protocol):
         """How many seconds code that was cancelled may take to end before its host is killed."""
         ...
 
+    def problems(self, spec: NodeSpec | ChildSpec, /) -> Iterable[Problem]:
+        """What keeps its hosts from finding the code of a node or an actor: ``naming_problems(spec)`` where they import it."""
+        ...
+
+
+class StartsHosts(Protocol):
+    """What starts hosts."""
+
     def start(self, host_id: str, invitation: Invitation, /) -> AbstractAsyncContextManager[StartedHost]:
         """Start a host, and end it when the block is left. It says hello over its stream when it is ready.
 
@@ -103,8 +111,30 @@ class Place(Protocol):
         """
         ...
 
-    def problems(self, spec: NodeSpec | ChildSpec, /) -> Iterable[Problem]:
-        """What keeps its hosts from finding the code of a node or an actor: ``naming_problems(spec)`` where they import it."""
+
+@runtime_checkable
+class Place(HostTerms, StartsHosts, Protocol):
+    """A group of like hosts: a value that starts nothing before a runtime uses it. Others than ours may be written."""
+
+
+class OpenedPlace(StartsHosts, Protocol):
+    """What starts the hosts of a place that is open."""
+
+    async def gone(self) -> Gone:
+        """Wait until it is of no more use: then it is closed, and opened again. Its hosts need not have ended."""
+        ...
+
+
+@runtime_checkable
+class SharedPlace(HostTerms, Protocol):
+    """A :class:`Place` whose hosts share something, such as a connection to a cluster; it is opened before any of them starts."""
+
+    def open(self) -> AbstractAsyncContextManager[OpenedPlace]:
+        """Open what its hosts share, and close it when the block is left.
+
+        Raises:
+            UsageError: it cannot be opened here, ever. Exception: not now; it is tried again as any actor that does not start.
+        """
         ...
 
 

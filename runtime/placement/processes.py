@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Iterable
@@ -20,7 +18,7 @@ from actors.errors import Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import naming_problems
 from actors.supervision import ChildSpec
-from runtime.placement.link import BEATS_IN, FENCE_AT
+from runtime.placement.guardian_line import KILL, GuardianLine, told_line
 from runtime.placement.places import Gone, Invitation
 
 GUARDIAN: Final = Path(__file__).parent / "host" / "guardian.py"
@@ -28,7 +26,6 @@ END_S: Final = 5.0
 """How long a host may take to end when its link does."""
 KILL_S: Final = 2.0
 """How long the guardian may take to kill it."""
-_BEAT, _KILL, _ENDED = b"b", b"k", b"x"
 
 
 @final
@@ -77,26 +74,11 @@ class Processes:
         stream, line = (trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in (near, control))
         host = _Process(stream, line, guardian, self.dead_after_s)
         try:
-            await line.send_all(_told(invitation))
+            await line.send_all(told_line(invitation))
             yield host
         finally:
             with trio.CancelScope(shield=True):
                 await host.end()
-
-
-def _told(invitation: Invitation) -> bytes:
-    """What the guardian and the host are told: over a socket, since others can read a command line."""
-    told = {
-        "flags": [f"-W{each}" for each in sys.warnoptions],
-        "path": [os.path.abspath(each) for each in sys.path],
-        "place": invitation.place,
-        "host": invitation.host,
-        "incarnation": invitation.incarnation,
-        "secret": invitation.secret.hex(),
-        "dead_after_s": invitation.dead_after_s,
-        "silent_after_s": FENCE_AT * invitation.dead_after_s,
-    }
-    return json.dumps(told).encode() + b"\n"
 
 
 @final
@@ -111,45 +93,17 @@ class _Process:
         self._guardian = guardian
         self._dead_after_s = dead_after_s
         self._ended: Gone | None = None
-        self._over = trio.Event()
 
     def kill(self) -> None:
         """See ``StartedHost.kill``: the guardian does it, which knows the process for certain."""
         with contextlib.suppress(OSError):
-            os.write(self._control.socket.fileno(), _KILL)
+            os.write(self._control.socket.fileno(), KILL)
 
     async def gone(self) -> Gone:
         """See ``StartedHost.gone``."""
         if self._ended is None:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._beat)
-                self._ended = await self._listen()
-                self._over.set()
-                nursery.cancel_scope.cancel()
-        assert self._ended is not None, "it is set above"
+            self._ended = await GuardianLine(self._control, self._dead_after_s).carry()
         return self._ended
-
-    async def _beat(self) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while True:
-                await self._control.send_all(_BEAT)
-                await trio.sleep(min(1.0, FENCE_AT * self._dead_after_s / BEATS_IN))
-
-    async def _listen(self) -> Gone:
-        data = more = b""
-        while True:
-            with trio.move_on_after(self._dead_after_s) as scope:
-                try:
-                    more = bytes(await self._control.receive_some(64))
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    more = b""
-            if scope.cancelled_caught:
-                return Gone(f"nothing was heard of its guardian for {self._dead_after_s:g} s", self._dead_after_s)
-            if not more:
-                return Gone("its guardian ended")
-            data = (data + more)[-5:] if _ENDED in data + more else b""
-            if _ENDED in data and len(data) >= 5:
-                return Gone(_how(int.from_bytes(data[-4:], "big", signed=True)))
 
     async def end(self) -> None:
         """End the host by the end of its link; kill it if it does not, and the guardian if that does not."""
@@ -164,12 +118,3 @@ class _Process:
         if self._guardian.returncode is None:
             self._guardian.kill()  # the host ends with it
             await self._guardian.wait()
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    try:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"its process was ended by signal {-code}"

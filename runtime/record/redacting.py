@@ -14,7 +14,8 @@ from actors.errors import DeclarationError
 from actors.words import repr_of
 from runtime.lm.http.binary_frames import TEXT, BinaryMessage, messages_of
 from runtime.lm.http.request_keys import OPEN_PARAMETERS
-from runtime.lm.limits.redaction import REDACTED, key_patterns, long_enough
+from runtime.lm.limits.redaction import KEYS, REDACTED, long_enough, secret_patterns
+from runtime.record.scattered import scattered
 
 Text = TypeVar("Text", str, bytes)
 
@@ -37,16 +38,19 @@ KEPT_HEADERS = re.compile(r"content-type|retry-after(-ms)?|x-ratelimit-[\w-]+|an
 """Headers of replies that are kept; all others are dropped, as they may name an account. None of a request is kept."""
 
 
-Replaced = Callable[[re.Match[str]], str]
+Found = tuple[int, int]
+"""Where something is: from, and up to but without."""
+Pass = tuple[re.Pattern[str], Callable[[re.Match[str]], Found]]
+"""A pattern, and what of a match must go."""
 
 
-def _whole(found: re.Match[str]) -> str:
-    return REDACTED
+def _whole(found: re.Match[str]) -> Found:
+    return found.span()
 
 
-def _value(found: re.Match[str]) -> str:
-    """The field without what it says, its quotes as they were."""
-    return f"{found[1]}{found[2]}{REDACTED}{found[2]}"
+def _value(found: re.Match[str]) -> Found:
+    """What the field says, without its quotes."""
+    return found.end(1) + len(found[2]), found.end() - len(found[2])
 
 
 def _starred(data: bytes, secrets: Sequence[str]) -> bytes:
@@ -56,21 +60,20 @@ def _starred(data: bytes, secrets: Sequence[str]) -> bytes:
     return data
 
 
-def _substituted(text: str, cuts: list[int], pattern: re.Pattern[str], replaced: Replaced) -> tuple[str, list[int]]:
-    """`text` with each match replaced, and where it is cut now: what was cut within a match is cut before what stands for it."""
+def _substituted(text: str, cuts: list[int], edits: Iterable[tuple[Found, str]]) -> tuple[str, list[int]]:
+    """`text` after `edits`, and where it is cut now: what was cut within one of them is cut before what it puts there."""
     parts: list[str] = []
     moved: list[int] = []
     at = length = 0
     left = iter([*cuts, len(text) + 1])
     cut = next(left)
-    for found in pattern.finditer(text):
-        stand_in = replaced(found)
-        while cut < found.end():
-            moved.append(length + min(cut, found.start()) - at)
+    for (start, end), stand_in in edits:
+        while cut < end:
+            moved.append(length + min(cut, start) - at)
             cut = next(left)
-        parts += [text[at : found.start()], stand_in]
-        length += found.start() - at + len(stand_in)
-        at = found.end()
+        parts += [text[at:start], stand_in]
+        length += start - at + len(stand_in)
+        at = end
     while cut <= len(text):
         moved.append(length + cut - at)
         cut = next(left)
@@ -116,9 +119,7 @@ class Redaction:
 
     def text(self, text: str, secrets: tuple[str, ...]) -> str:
         """`text`, which may hold JSON, without what must not be kept."""
-        for pattern, replaced in self._passes(secrets):
-            text = pattern.sub(replaced, text)
-        return text
+        return self._without(text, [], secrets)[0]
 
     def data(self, data: bytes, secrets: tuple[str, ...]) -> bytes:
         """The same for bytes; what isn't text loses the `secrets` alone."""
@@ -139,23 +140,52 @@ class Redaction:
             cuts = list(itertools.accumulate(len(decoder.decode(piece)) for piece in pieces))
         except UnicodeDecodeError:
             return tuple(_cut(_starred(whole, secrets), list(itertools.accumulate(map(len, pieces)))))
-        for pattern, replaced in self._passes(secrets):
-            text, cuts = _substituted(text, cuts, pattern, replaced)
+        text, cuts = self._without(text, cuts, secrets)
+        if len(pieces) > 1 or "\n" in text:
+            text, cuts = _substituted(text, cuts, self._scattered(text, secrets))
         return tuple(part.encode() for part in _cut(text, cuts))
+
+    def _without(self, text: str, cuts: list[int], secrets: tuple[str, ...]) -> tuple[str, list[int]]:
+        for pattern, span in (*self._keys(secrets), *self._looks()):
+            text, cuts = _substituted(text, cuts, ((span(found), REDACTED) for found in pattern.finditer(text)))
+        return text, cuts
+
+    def _scattered(self, text: str, secrets: tuple[str, ...]) -> list[tuple[Found, str]]:
+        """What stands in several of its texts, a part in each."""
+        passes, looks = self._keys(secrets), self._looks()
+
+        def search(joined: str, which: Sequence[Pass]) -> Iterator[Found]:
+            return (span(found) for pattern, span in which for found in pattern.finditer(joined))
+
+        return scattered(text, lambda joined: search(joined, passes), lambda joined: search(joined, looks))
 
     def _messages(
         self, messages: Sequence[BinaryMessage], rest: bytes, cuts: Sequence[int], secrets: tuple[str, ...]
     ) -> tuple[bytes, ...]:
         """Each message in the piece in which it was whole, without what must not be kept and with its checksums."""
         made, end = [b"" for _ in cuts], 0
-        for message in messages:
+        for message, payload in zip(messages, self._payloads([message.payload for message in messages], secrets), strict=True):
             end += len(message.to_bytes())
             headers = tuple(
                 (name, kind, self._readable(value, secrets) if kind == TEXT else value) for name, kind, value in message.headers
             )
-            made[bisect_left(cuts, end)] += BinaryMessage(headers, self._readable(message.payload, secrets)).to_bytes()
+            made[bisect_left(cuts, end)] += BinaryMessage(headers, payload).to_bytes()
         made[-1] += _starred(rest, secrets)
         return tuple(made)
+
+    def _payloads(self, payloads: Sequence[bytes], secrets: tuple[str, ...]) -> Iterator[bytes]:
+        """Of all messages, one on a line to find what stands in several of them."""
+        texts: list[str | None] = []
+        for payload in payloads:
+            try:
+                texts.append(self.text(payload.decode(), secrets))
+            except UnicodeDecodeError:
+                texts.append(None)
+        lines = [f"{text or ''}\n" for text in texts]
+        whole = "".join(lines)
+        whole, cuts = _substituted(whole, list(itertools.accumulate(map(len, lines))), self._scattered(whole, secrets))
+        for text, line, payload in zip(texts, _cut(whole, cuts), payloads, strict=True):
+            yield _starred(payload, secrets) if text is None else line[:-1].encode()
 
     def _readable(self, data: bytes, secrets: tuple[str, ...]) -> bytes:
         try:
@@ -163,10 +193,12 @@ class Redaction:
         except UnicodeDecodeError:
             return _starred(data, secrets)
 
-    def _passes(self, secrets: tuple[str, ...]) -> Iterator[tuple[re.Pattern[str], Replaced]]:
-        yield from ((pattern, _whole) for pattern in key_patterns(secrets))
-        yield from ((pattern, _value) for pattern in self._fields)
-        yield from ((pattern, _whole) for pattern in self._patterns)
+    def _keys(self, secrets: tuple[str, ...]) -> list[Pass]:
+        return [(pattern, _whole) for pattern in secret_patterns(secrets)]
+
+    def _looks(self) -> list[Pass]:
+        named = [(pattern, _value) for pattern in self._fields]
+        return [(KEYS, _whole), *named, *((pattern, _whole) for pattern in self._patterns)]
 
     def address(self, url: str) -> str:
         """`url` without user, fragment and all parameters but those that are known to be open."""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, final
 
 import trio
@@ -18,7 +18,7 @@ import trio
 from actors.groups import leaves_of
 from actors.words import said
 from runtime.core.origin import coming_from, origin_of
-from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Receive, Scope, Send
+from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send, cancelled_with_its_client
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.limits import Limits, limited
@@ -39,8 +39,13 @@ _SHOWN: Final = (
     *("WWW-Authenticate", "X-Request-Id", "X-Run-Id"),
 )
 """Headers of answers that pages may read."""
+STREAM: Final = "understudy.stream"
+"""Where a route puts a response that lasts and looks for its client's departure itself: it is sent from here, with nothing left
+of what has found it on the stack or in a task beside it."""
 _ID: Final = "understudy.request"
 """Where the id of the request stands in the scope."""
+_OUTGOING: Final = "understudy.outgoing"
+"""Where stands what has been sent."""
 _LET_IN: Final = "understudy.host"
 """Where it stands that the host is one of ours."""
 
@@ -58,7 +63,6 @@ class Gate:
         self._app = app
         self._limits = limits
         self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=[*LOOPBACK, *hosts], www_redirect=False)
-        self._inner: ASGIApp = CancelOnDisconnect(self._limit)
         self._answering: ASGIApp = self._answer
         if cors:  # around refusals too: a page cannot read an answer without these headers, and would see none
             self._answering = CORSMiddleware(
@@ -78,45 +82,29 @@ class Gate:
         wanted = Headers(scope=scope).get("x-request-id", "")
         request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(8)
         scope[_ID] = request_id
-        own = ((b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff"))
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                names = {name for name, _ in given}
-                more = () if b"cache-control" in names else ((b"cache-control", b"no-store"),)
-                message = {**message, "headers": [*given, *own, *more]}
-            await send(message)
-
+        outgoing = scope[_OUTGOING] = _Outgoing(send, request_id.encode())
         await self._hosts(scope, receive, _nowhere)
         answering = self._answering
         if not scope.get(_LET_IN):
             answering = problem_response(HttpProblem("unknown-host"))
         elif {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
             answering = problem_response(HttpProblem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
-        await answering(scope, receive, send_with_headers)
+        await answering(scope, receive, outgoing)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, also when something goes wrong."""
-        has_begun = False
-
-        async def send_noting(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        headers = Headers(scope=scope)
-        parent = headers.get("traceparent")
-        origin = None if parent is None else origin_of(parent, headers.get("tracestate", ""))
         try:
-            with contextlib.nullcontext() if origin is None else coming_from(origin):
-                await self._inner(scope, receive, send_noting)
+            with _origin(scope):
+                is_left = await cancelled_with_its_client(self._limit, scope, receive, send)
+            stream: ASGIApp | None = scope.pop(STREAM, None)
+            if stream is not None:
+                await stream(scope, _departure if is_left else receive, send)
         except Exception as error:  # noqa: BLE001 - the client gets an answer, and the log the rest
             problem = _problem_in(error)
             if problem.kind == "internal":
                 what = (scope[_ID], scope["method"], scope["path"], said(error))
                 _LOG.error("request %s: %s %s failed: %s", *what, exc_info=error)
-            if not has_begun:
+            if not scope[_OUTGOING].has_begun:
                 reject: Reject = scope.get(REJECTS, problem_response)
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
                     await reject(problem)(scope, receive, send)
@@ -125,9 +113,48 @@ class Gate:
         await self._app(scope, limited(scope, receive, self._limits), send)
 
 
+@final
+class _Outgoing:
+    """What a response passes on its way out. Once it has begun, nothing of ours is between it and the server."""
+
+    __slots__ = ("_request_id", "_send", "has_begun")
+
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.has_begun = False
+        """Whether the client has been sent anything."""
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if not self.has_begun:
+            self.has_begun = True
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self._headers(message.get("headers", ()))}
+        return self._send(message)
+
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = [*given, (b"x-request-id", self._request_id), (b"x-content-type-options", b"nosniff")]
+        if not any(name == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-store"))
+        return headers
+
+
+def _origin(scope: Scope) -> contextlib.AbstractContextManager[None]:
+    """Within it, runs begin as what the caller's trace says."""
+    headers = Headers(scope=scope)
+    parent = headers.get("traceparent")
+    origin = None if parent is None else origin_of(parent, headers.get("tracestate", ""))
+    return contextlib.nullcontext() if origin is None else coming_from(origin)
+
+
 async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
     """What stands behind the check of hosts, which answers in its own words where it lets no one in."""
     scope[_LET_IN] = True
+
+
+async def _departure() -> Message:
+    """What is heard of a client that has gone."""
+    return {"type": "http.disconnect"}
 
 
 async def _nowhere(_: Message) -> None:

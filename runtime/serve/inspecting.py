@@ -192,7 +192,7 @@ class _Changes:
             now = trio.current_time()
             if changed or not number:
                 stamped = {"now": watch.time(now), "view": changed}
-                for part in slices(iter([frame(number, "patch" if number else "view", dumps(stamped))])):
+                for part in slices(frame(number, "patch" if number else "view", dumps(stamped))):
                     if not await writer.write(part):
                         return False
                 shown, quiet_since = told, now

@@ -94,9 +94,8 @@ class CallerUsage:
         if not self._runs[caller]:
             del self._runs[caller]
 
-    @contextlib.contextmanager
-    def stream(self, caller: str) -> Generator[None]:
-        """Count an open stream while the block lasts.
+    def begin_stream(self, caller: str) -> None:
+        """Count an open stream.
 
         Raises:
             Problem: it is one too many.
@@ -105,12 +104,25 @@ class CallerUsage:
             what = f"At most {self._limits.streams_per_caller} of a caller's streams may be open."
             raise HttpProblem("too-many-streams", what, retry_after_s=RETRY_S)
         self._streams[caller] = self._streams.get(caller, 0) + 1
+
+    def end_stream(self, caller: str) -> None:
+        """A stream that was counted is over."""
+        self._streams[caller] -= 1
+        if not self._streams[caller]:
+            del self._streams[caller]
+
+    @contextlib.contextmanager
+    def stream(self, caller: str) -> Generator[None]:
+        """Count an open stream while the block lasts.
+
+        Raises:
+            Problem: it is one too many.
+        """
+        self.begin_stream(caller)
         try:
             yield
         finally:
-            self._streams[caller] -= 1
-            if not self._streams[caller]:
-                del self._streams[caller]
+            self.end_stream(caller)
 
 
 def limited(scope: Scope, receive: Receive, limits: Limits) -> Receive:

@@ -28,6 +28,7 @@ from runtime.lm.limits.budget import Budget
 from runtime.serve.auth import Caller
 from runtime.serve.limits import CallerUsage, Limits
 from runtime.serve.problem_documents import RETRY_S, HttpProblem, problem_of
+from runtime.serve.sse import Streams
 from runtime.traces.archive import Archive
 from runtime.traces.event_json import Encoder
 from runtime.traces.kept_run import OWNER, REQUEST, RunRecord
@@ -97,6 +98,9 @@ class Live:
         self.archive = None if store is None else Archive(store, recorder, self.encoder, self._is_here, self._result_of)
         """The runs of the store; None without one."""
         self.usage = CallerUsage(limits)
+        self.streams = Streams(limits, self.usage, lambda: self.is_over)
+        """What open event streams have in common."""
+        self.streams.archive = self.archive
         self.watch: Watch | None = None
         """What the inspector knows; None without one."""
         self.is_operated = False
@@ -125,6 +129,8 @@ class Live:
                 observing.enter_context(self.runtime.observe(self.watch.incidents, INCIDENTS))
             try:
                 async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self.streams.quiet.run)
+                    self._nursery.start_soon(self.streams.stalled.run)
                     try:
                         yield self._nursery
                     except BaseException as error:  # noqa: BLE001 - raised below, bare: the nursery would put it into a group

@@ -10,7 +10,7 @@ import trio
 
 from runtime.serve.auth import Caller, Scope
 from runtime.serve.listing import runs_told
-from runtime.serve.live import Live, ServedRun
+from runtime.serve.live import Live
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import (
     accepts,
@@ -99,12 +99,11 @@ async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
         headers["Idempotency-Replayed"] = "true"
     if wanted.applied:
         headers["Preference-Applied"] = wanted.applied
-    answer: Answer
     try:
         await live.begun(launch)
         if accepts(request, STREAM):
-            answer = _stream(live, caller, request, launch.record, -1, headers)
-            return _Bound(answer, live, launch) if wanted.cancels_on_disconnect else answer
+            left = launch.scope.cancel if wanted.cancels_on_disconnect else None
+            return _stream(live, caller, request, launch.record, -1, headers, left)
         if wanted.wait_s is not None:
             await live.wait(launch.record, wanted.wait_s)
     except trio.Cancelled:
@@ -113,23 +112,6 @@ async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
         raise
     told = run_told(live, launch.record, caller, prefix_of(request))
     return as_json(told, 200 if launch.record.is_over and wanted.wait_s is not None else 202, headers)
-
-
-@final
-class _Bound:
-    """A response whose run is cancelled when its client leaves."""
-
-    def __init__(self, answer: Answer, live: Live, launch: ServedRun) -> None:
-        self._answer = answer
-        self._live = live
-        self._launch = launch
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            if not self._launch.record.is_over:
-                self._launch.scope.cancel()
 
 
 async def list_runs(live: Live, caller: Caller, request: Request) -> Answer:
@@ -151,7 +133,15 @@ async def follow_run(live: Live, caller: Caller, request: Request) -> Answer:
     return _stream(live, caller, request, record, last, {"X-Run-Id": record.id})
 
 
-def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, after: int, headers: Mapping[str, str]) -> Answer:
+def _stream(
+    live: Live,
+    caller: Caller,
+    request: Request,
+    record: RunRecord,
+    after: int,
+    headers: Mapping[str, str],
+    left: Callable[[], None] | None = None,
+) -> Answer:
     kinds = tuple(kind for text in request.query_params.getlist("kinds") for kind in text.split(",") if kind)
     reader = Reader(live.encoder, caller.sees_all, kinds)
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -159,22 +149,7 @@ def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, aft
         return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw, live.archive)
     if not (accepts(request, STREAM) or accepts(request, "*/*") or "accept" not in request.headers):
         raise HttpProblem("not-acceptable", f"There are {STREAM} and {LINES}.")
-    stall_s, archive = live.limits.stall_s, live.archive
-    return _Counted(EventStreamResponse(record, reader, after, lambda: live.is_over, stall_s, raw, archive), live, caller)
-
-
-@final
-class _Counted:
-    """A response that counts as one of the caller's streams."""
-
-    def __init__(self, answer: Answer, live: Live, caller: Caller) -> None:
-        self._answer = answer
-        self._live = live
-        self._caller = caller
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        with self._live.usage.stream(self._caller.name):
-            await self._answer(scope, receive, send)
+    return EventStreamResponse(record, reader, after, live.streams, caller.name, raw, left)
 
 
 async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:

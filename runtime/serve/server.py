@@ -11,16 +11,14 @@ import logging
 import signal
 import socket
 import threading
-from functools import partial
-from typing import Any, Final, cast
+from typing import Final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve as serve_hypercorn  # pyright: ignore[reportUnknownVariableType]
 
 from actors.errors import UsageError
 from runtime.embed.asgi import GRACE_S
-from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.serve.connections import serve_connections
 from runtime.serve.service import Service
 
 _LOG = logging.getLogger("understudy.serve")
@@ -51,41 +49,27 @@ async def serve(
     """
     if not trio.lowlevel.in_trio_run():
         raise UsageError("serve() was called outside of trio.\n  Fix: trio.run(serve, service); uvicorn serves service.app.")
-    listening = await _bound(host, port, service.limits.stall_s)
+    bound = await _bound(host, port, service.limits.stall_s)
     shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
+    address = f"http://{shown}:{bound.getsockname()[1]}"
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
     config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.backlog = BACKLOG
     config.graceful_timeout = LAST_WORDS_S
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("understudy.serve.http")
     stop = trio.Event()
-    app = partial(_served, service)
     async with service.lifespan():
         async with trio.open_nursery() as nursery:
 
-            async def listen(task_status: trio.TaskStatus[Any]) -> None:
-                run: Any = cast("Any", serve_hypercorn)
-                await run(app, config, shutdown_trigger=stop.wait, mode="asgi", task_status=task_status)
+            async def listen(task_status: trio.TaskStatus[None]) -> None:
+                await serve_connections(service.dispatch, config, listener, stop, task_status)
                 nursery.cancel_scope.cancel()
 
             await nursery.start(listen)
             nursery.start_soon(_until_stopped, service, grace_s, stop, nursery.cancel_scope)
             _LOG.info("serving %s", address)
             task_status.started(address)
-
-
-async def _served(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
-    """The routes, with a lifespan that is nothing: the service is up already."""
-    if scope["type"] != "lifespan":
-        await service.dispatch(scope, receive, send)
-        return
-    kind = ""
-    while kind != "lifespan.shutdown":
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
 
 
 async def _bound(host: str, port: int, stall_s: float) -> socket.socket:
@@ -99,6 +83,7 @@ async def _bound(host: str, port: int, stall_s: float) -> socket.socket:
         with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1000))
         bound.bind(address)
+        bound.listen(BACKLOG)
     except BaseException:
         bound.close()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Final, Protocol, final
 
@@ -18,7 +18,7 @@ from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.journal.named_stores import store_of
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
-from runtime.serve.gate import LOOPBACK, REJECTS, Gate, caller_of, problem_response, reject_foreign_origin
+from runtime.serve.gate import LOOPBACK, REJECTS, STREAM, Gate, caller_of, problem_response, reject_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
 from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
@@ -28,6 +28,7 @@ from runtime.serve.openapi import openapi
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
+from runtime.serve.sse import EventStreamResponse
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
 from runtime.traces.recorder import Recorder, Recording
 
@@ -204,24 +205,28 @@ class Service:
         ]
         return Router(_merged(routes), redirect_slashes=False)
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # Neither of the next two is a coroutine, which would wait on the stack of every stream for as long as that lasts.
+
+    def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection, on trio."""
         scope["app"] = self.app  # by which Starlette's router knows that somebody catches what it raises
-        await self._gate(scope, receive, send)
+        return self._gate(scope, receive, send)
 
-    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection, wherever the server is."""
         runtime = self._runtime
         if runtime is not None:
-            await call_on_trio(runtime, self.serve, scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        is_probe = scope["path"].endswith("/healthz")
-        answer = (
-            as_json("ok") if is_probe else problem_response(HttpProblem("draining", "The service is not up.", retry_after_s=1))
-        )
-        await answer(scope, receive, send)
+            return call_on_trio(runtime, self.serve, scope, receive, send)
+        return _answer_closed(scope, receive, send)
+
+
+async def _answer_closed(scope: Scope, receive: Receive, send: Send) -> None:
+    """One connection of a service that is not up."""
+    if scope["type"] != "http":
+        return
+    is_probe = scope["path"].endswith("/healthz")
+    answer = as_json("ok") if is_probe else problem_response(HttpProblem("draining", "The service is not up.", retry_after_s=1))
+    await answer(scope, receive, send)
 
 
 @final
@@ -250,7 +255,10 @@ class _Handled:
         reject_foreign_origin(scope, self._service.cors)
         caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
         answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
-        await answer(scope, receive, send)
+        if isinstance(answer, EventStreamResponse):
+            scope[STREAM] = answer
+        else:
+            await answer(scope, receive, send)
 
 
 @final

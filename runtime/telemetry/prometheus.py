@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from actors.errors import UsageError
 from runtime.core.events import Event
-from runtime.core.instruments import Instrument
+from runtime.core.instruments import Instrument, TellUnmade
 from runtime.graphs.records.run_events import (
     LMCalled,
     NodeEvent,
@@ -27,6 +27,7 @@ from runtime.graphs.records.run_events import (
     RunFinished,
     RunStarted,
 )
+from runtime.graphs.records.run_record import Step
 
 if TYPE_CHECKING:
     from runtime.app import Runtime
@@ -137,6 +138,10 @@ class PrometheusMetrics(Instrument):
         """See :class:`Instrument`."""
         return MethodType(_ABOUT.get(kind, PrometheusMetrics.ignore), self)
 
+    def unmade_method_for(self, kind: type[Event]) -> TellUnmade | None:
+        """See :class:`Instrument`."""
+        return self._attempt_begins if kind is NodeStarted else self._attempt_ends_well if kind is NodeFinished else None
+
     def ignore(self, event: Event) -> None:
         """Count nothing."""
 
@@ -165,16 +170,30 @@ class PrometheusMetrics(Instrument):
         run = self._runs.get(event.run_id)
         if run is None:
             return
-        since_s = run.started.pop(event.path, None)
-        if since_s is not None:
-            noted = run.seconds.get(event.node)
-            if noted is None:
-                noted = run.seconds[event.node] = self._node_s.noted((run.graph, event.node))
-            seconds = event.at_s - since_s
-            noted[bisect_left(_RUN_S, seconds)] += 1
-            noted[-1] += seconds
+        self._note_attempt(run, event.node, event.path, event.at_s)
         if type(event) is not NodeFinished:
             self._failed[run.graph, event.node] += 1
+
+    def _attempt_begins(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.started[step.path] = at_s
+
+    def _attempt_ends_well(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._note_attempt(run, step.node, step.path, at_s)
+
+    def _note_attempt(self, run: _Run, node: str, path: str, at_s: float) -> None:
+        since_s = run.started.pop(path, None)
+        if since_s is None:
+            return
+        noted = run.seconds.get(node)
+        if noted is None:
+            noted = run.seconds[node] = self._node_s.noted((run.graph, node))
+        seconds = at_s - since_s
+        noted[bisect_left(_RUN_S, seconds)] += 1
+        noted[-1] += seconds
 
     def end_call(self, event: LMCalled) -> None:
         """A call of a language model has ended."""

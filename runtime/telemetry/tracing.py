@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from actors.argument_checks import rejected
 from actors.words import repr_of, said
 from runtime.core.events import Event
-from runtime.core.instruments import Instrument
+from runtime.core.instruments import Instrument, TellUnmade
 from runtime.core.origin import current_origin
 from runtime.graphs.records.run_events import (
     LMAsked,
@@ -35,6 +35,7 @@ from runtime.graphs.records.run_events import (
     RunStarted,
     ToolCalled,
 )
+from runtime.graphs.records.run_record import Step
 from runtime.messages import schemas
 from runtime.telemetry import genai
 
@@ -112,6 +113,10 @@ class Tracing(Instrument):
         """See :class:`Instrument`."""
         return MethodType(_ABOUT.get(kind, Tracing.ignore) if kind in self.kinds else Tracing.ignore, self)
 
+    def unmade_method_for(self, kind: type[Event]) -> TellUnmade | None:
+        """See :class:`Instrument`."""
+        return self._attempt_begins if kind is NodeStarted else self._attempt_ends_well if kind is NodeFinished else None
+
     def ignore(self, event: Event) -> None:
         """Make no span of it."""
 
@@ -170,46 +175,68 @@ class Tracing(Instrument):
 
     def begin_attempt(self, event: NodeStarted) -> None:
         """A node begins to work on a message."""
-        run = self._runs.get(event.run_id)
+        self._begin(event.run_id, event.node, event.path, event.attempt, event.waited_s)
+
+    def _attempt_begins(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        self._begin(run_id, step.node, step.path, step.attempt, at_s - step.waits_since_s)
+
+    def _begin(self, run_id: str, node: str, path: str, attempt: int, waited_s: float) -> None:
+        run = self._runs.get(run_id)
         if run is None:
             return
         if not run.is_seen:  # what the node's code asks others for is not sampled, either
-            run.attempts[event.path] = _Attempt(run.span, trio.lowlevel.current_task(), otel_context.attach(run.within))
+            run.attempts[path] = _Attempt(run.span, trio.lowlevel.current_task(), otel_context.attach(run.within))
             return
-        links = [Link(run.before.pop(event.path))] if event.path in run.before else []
         fields: dict[str, Any] = {
-            genai.RUN_ID: event.run_id,
-            genai.NODE: event.node,
-            genai.PATH: event.path,
-            genai.ATTEMPT: event.attempt,
-            genai.WAITED_S: event.waited_s,
+            genai.RUN_ID: run_id,
+            genai.NODE: node,
+            genai.PATH: path,
+            genai.ATTEMPT: attempt,
+            genai.WAITED_S: waited_s,
         }
         if self._openinference:
             fields[genai.OI_KIND] = "CHAIN"
-        above = _above(run, event.path)
+        before = run.before.pop(path, None)
+        above = _above(run, path) if run.attempts else run.span
         parent = run.within if above is run.span else trace.set_span_in_context(above)
-        span = self._tracer.start_span(event.node, context=parent, attributes=fields, links=links)
+        links = None if before is None else [Link(before)]
+        span = self._tracer.start_span(node, context=parent, attributes=fields, links=links)
         token = otel_context.attach(trace.set_span_in_context(span))
-        run.attempts[event.path] = _Attempt(span, trio.lowlevel.current_task(), token)
+        run.attempts[path] = _Attempt(span, trio.lowlevel.current_task(), token)
 
     def end_attempt(self, event: NodeEvent) -> None:
         """The attempt has ended, one way or another."""
         run = self._runs.get(event.run_id)
         attempt = run.attempts.pop(event.path, None) if run is not None else None
-        if run is None or attempt is None:
-            return
-        # Of a durable run the journal may report this from another task; the instance wipes its context before its next message.
-        if attempt.task is trio.lowlevel.current_task():
-            otel_context.detach(attempt.token)
-        if not run.is_seen:
+        if run is None or attempt is None or not self._has_left(run, attempt):
             return
         if isinstance(event, NodeRetrying | NodeFellBack):
             run.before[event.path] = attempt.span.get_span_context()
-        if self._content and isinstance(event, NodeFinished):
-            attempt.span.set_attributes({genai.OI_OUTPUT: _json(event.output), genai.OI_OUTPUT_TYPE: _JSON})
         if isinstance(event, NodeCancelled):
             attempt.span.set_attribute(genai.STATUS, "cancelled")
-        _end(attempt.span, getattr(event, "error", None))
+        if isinstance(event, NodeFinished):
+            self._end_well(attempt, event.output)
+        else:
+            _end(attempt.span, getattr(event, "error", None))
+
+    def _attempt_ends_well(self, run_id: str, step: Step, at_s: float, output: object) -> None:
+        run = self._runs.get(run_id)
+        attempt = run.attempts.pop(step.path, None) if run is not None else None
+        if run is not None and attempt is not None and self._has_left(run, attempt):
+            self._end_well(attempt, output)
+
+    @staticmethod
+    def _has_left(run: _Run, attempt: _Attempt) -> bool:
+        """Make the span of an attempt that has ended the current one no longer; whether there is one to be ended."""
+        # Of a durable run the journal may report this from another task; the instance wipes its context before its next message.
+        if attempt.task is trio.lowlevel.current_task():
+            otel_context.detach(attempt.token)
+        return run.is_seen
+
+    def _end_well(self, attempt: _Attempt, output: object) -> None:
+        if self._content:
+            attempt.span.set_attributes({genai.OI_OUTPUT: _json(output), genai.OI_OUTPUT_TYPE: _JSON})
+        attempt.span.end()
 
     # --- calls of language models ---------------------------------------------------------------------------------------
 

@@ -254,10 +254,9 @@ class Archive:
 
     def _entry(self, run_id: str, row: ToldEvent, told: dict[str, Any]) -> KeptEvent:
         event = event_of(told, run_id, self.at_s)
-        texts = {True: row.inside, False: row.inside if row.outside is None else row.outside}
         if event is None:  # of a later release: it is still what was sent
             event = EventsMissed(count=0, at_s=self.at_s(datetime.fromisoformat(str(told["at"]))))
-        return KeptEvent(row.seq, event, EVENT_BYTES + len(row.inside), texts, row.name)
+        return KeptEvent(row.seq, event, EVENT_BYTES + len(row.inside), row.inside, row.outside, row.name)
 
     def _taken_up(self, event: RunResumed) -> RunRecord | None:
         """What is known of a run that goes on here, if that is all of its earlier lives."""

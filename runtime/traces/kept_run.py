@@ -15,6 +15,7 @@ from runtime.graphs.records.labels import RESERVED, public
 from runtime.graphs.records.run_events import NodeStarted
 from runtime.graphs.records.run_record import Spend
 from runtime.traces.event_json import Encoder, is_sensitive, name_of
+from runtime.traces.fresh_events import WHOLE, events_in
 from runtime.traces.past import Identity, identity_of, is_made_again
 
 OWNER: Final = f"{RESERVED}owner"
@@ -33,8 +34,10 @@ class KeptEvent:
     seq: int
     event: Event
     weight: int
-    _texts: dict[bool, bytes] | None = None
-    """What it is written as, for readers inside and for others."""
+    _inside: bytes | None = None
+    """What it is written as, for readers who see what is inside."""
+    _outside: bytes | None = None
+    """The same for others, where it differs."""
     _name: str | None = None
 
     @property
@@ -49,14 +52,14 @@ class KeptEvent:
 
     def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
         """Its JSON, for readers who see what is inside, or others."""
-        shown = inside or not is_sensitive(type(self.event))
-        texts = self._texts
-        if texts is None:
-            texts = self._texts = {}
-        text = texts.get(shown)
-        if text is None:
-            text = texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
-        return text
+        if not inside and self._outside is not None:
+            return self._outside
+        if inside or not is_sensitive(type(self.event)):
+            if self._inside is None:
+                self._inside = encoder.encode(self.event, self.seq, since_s, inside=True)
+            return self._inside
+        self._outside = encoder.encode(self.event, self.seq, since_s, inside=False)
+        return self._outside
 
 
 @final
@@ -80,8 +83,8 @@ class RunRecord:
     steps: int = 0
     """How many messages nodes have begun to work on."""
     _entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
-    fresh: list[Event] = attrs.field(factory=list[Event], init=False)
-    """The newest events, which no one has asked for yet: an entry for each is made when somebody does."""
+    fresh: list[Any] = attrs.field(factory=list[Any], init=False)
+    """What the newest events are made of, which no one has asked for yet; see ``events_in``."""
     fresh_weights: list[int] = attrs.field(factory=list[int], init=False)
     """What each of them weighs."""
     next_seq: int = 0
@@ -108,10 +111,8 @@ class RunRecord:
     """Whether another process had it when it was looked at last; what happens there is not heard of here."""
     is_gone: bool = False
     """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
-    news: trio.Event = attrs.field(factory=trio.Event)
-    """Set when something comes, if somebody waits for it."""
-    readers: int = 0
-    """How many wait."""
+    waiting: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict["trio.lowlevel.Task", None])
+    """Tasks that wait for something new, in the order in which they came."""
 
     @property
     def is_over(self) -> bool:
@@ -121,27 +122,27 @@ class RunRecord:
     @property
     def entries(self) -> deque[KeptEvent]:
         """What is kept of its events, the oldest first."""
-        fresh = self.fresh
-        if fresh:
-            first = self.next_seq - len(fresh)
-            self._entries.extend(map(KeptEvent, range(first, self.next_seq), fresh, self.fresh_weights))
-            fresh.clear()
-            self.fresh_weights.clear()
+        weights = self.fresh_weights
+        if weights:
+            numbers = range(self.next_seq - len(weights), self.next_seq)
+            self._entries.extend(map(KeptEvent, numbers, events_in(self.fresh, self.id), weights))
+            self.fresh.clear()
+            weights.clear()
         return self._entries
 
     @property
     def count(self) -> int:
         """How many of its events are kept."""
-        return len(self._entries) + len(self.fresh)
+        return len(self._entries) + len(self.fresh_weights)
 
     @property
     def first_seq(self) -> int:
         """The number of the oldest event that is kept."""
-        return self._entries[0].seq if self._entries else self.next_seq - len(self.fresh)
+        return self._entries[0].seq if self._entries else self.next_seq - len(self.fresh_weights)
 
     def keep(self, event: Event, weight: int) -> None:
         """Number one more event, which weighs so much, and keep it."""
-        self.fresh.append(event)
+        self.fresh += (WHOLE, event)
         self.fresh_weights.append(weight)
         self.next_seq += 1
         self.weight += weight
@@ -180,8 +181,7 @@ class RunRecord:
             steps=sum(isinstance(entry.event, NodeStarted) for entry in own),
             earlier=self.begun_records,
             known=None,
-            news=trio.Event(),
-            readers=0,
+            waiting={},
         )
 
     def put_before(self, earlier: Sequence[KeptEvent], known: set[Identity]) -> None:
@@ -207,15 +207,24 @@ class RunRecord:
         return kept
 
     async def wait(self) -> None:
-        """Return when there is something new. A checkpoint."""
-        self.readers += 1
-        try:
-            await self.news.wait()
-        finally:
-            self.readers -= 1
+        """Return when there is something new, or somebody says :meth:`nudge`. A checkpoint."""
+        task = trio.lowlevel.current_task()
+        self.waiting[task] = None
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            del self.waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def nudge(self, task: trio.lowlevel.Task) -> None:
+        """Let that one look again, if it waits."""
+        if task in self.waiting:
+            del self.waiting[task]
+            trio.lowlevel.reschedule(task)
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        if self.readers:
-            self.news.set()
-            self.news = trio.Event()
+        waiting, self.waiting = self.waiting, {}
+        for task in waiting:
+            trio.lowlevel.reschedule(task)

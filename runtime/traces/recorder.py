@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from actors.argument_checks import check_count, rejected
-from runtime.core.instruments import Instrument
+from runtime.core.instruments import Instrument, TellUnmade
 from runtime.graphs.records.run_events import (
     NodeFinished,
     NodeStarted,
@@ -24,8 +24,10 @@ from runtime.graphs.records.run_events import (
     RunResumed,
     RunStarted,
 )
-from runtime.graphs.records.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus, Step
+from runtime.graphs.records.step_events import finished_event, started_event
 from runtime.traces.event_json import Content, Redact
+from runtime.traces.fresh_events import BEGUN, DONE
 from runtime.traces.kept_run import RunRecord
 from runtime.traces.past import identity_of
 from runtime.traces.weight import EVENT_BYTES, weight_of, weight_of_message
@@ -135,36 +137,44 @@ class Recorder(Instrument):
             record.wake()
 
     def method_for(self, kind: type[Any]) -> Callable[[Any], object]:
-        """See :class:`Instrument`: nearly all events are of two classes."""
-        return self._started if kind is NodeStarted else self._finished if kind is NodeFinished else self._happened
+        """See :class:`Instrument`."""
+        return self._happened
 
-    def _started(self, event: NodeStarted) -> None:
-        record = self._runs.get(event.run_id)
+    def unmade_method_for(self, kind: type[Any]) -> TellUnmade | None:
+        """See :class:`Instrument`."""
+        return self._attempt_begins if kind is NodeStarted else self._attempt_ends_well if kind is NodeFinished else None
+
+    def _attempt_begins(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        record = self._runs.get(run_id)
+        if step.put_off is None:  # as its properties tell, without two calls
+            waited_s, backoff_s = at_s - step.delivered_at_s, 0.0
+        else:
+            waited_s, backoff_s = at_s - step.put_off[0], step.put_off[1]
         if record is None or record.ended_at_s is not None or record.known:
-            self._happened(event)
+            self._happened(started_event(at_s, run_id, step.node, step.path, step.attempt, waited_s, backoff_s))
             return
         record.steps += 1
-        # `_keep`, written out here and in `_finished`: two calls less for each of these (test_graph_costs.py counts them).
-        record.fresh.append(event)
+        # `_keep`, written out here and below: two calls less for each of these (test_graph_costs.py counts them).
+        record.fresh += (BEGUN, at_s, step.node, step.path, step.attempt, waited_s, backoff_s)
         record.fresh_weights.append(EVENT_BYTES)
         record.next_seq += 1
         record.weight += EVENT_BYTES
         self._weight += EVENT_BYTES
-        if record.readers or record.next_seq > self._most_events or self._weight > self._most_bytes:
+        if record.waiting or record.next_seq > self._most_events or self._weight > self._most_bytes:
             self._kept(record)
 
-    def _finished(self, event: NodeFinished) -> None:
-        record = self._runs.get(event.run_id)
+    def _attempt_ends_well(self, run_id: str, step: Step, at_s: float, output: object) -> None:
+        record = self._runs.get(run_id)
         if record is None or record.ended_at_s is not None or record.known:
-            self._happened(event)
+            self._happened(finished_event(at_s, run_id, step.node, step.path, step.attempt, output))
             return
-        weight = EVENT_BYTES + weight_of_message(event.output)
-        record.fresh.append(event)
+        weight = EVENT_BYTES + weight_of_message(output)
+        record.fresh += (DONE, at_s, step.node, step.path, step.attempt, output)
         record.fresh_weights.append(weight)
         record.next_seq += 1
         record.weight += weight
         self._weight += weight
-        if record.readers or record.next_seq > self._most_events or self._weight > self._most_bytes:
+        if record.waiting or record.next_seq > self._most_events or self._weight > self._most_bytes:
             self._kept(record)
 
     def _happened(self, event: RunEvent) -> None:
@@ -193,7 +203,7 @@ class Recorder(Instrument):
         """Something is new: forget the oldest if that is too much, and tell those who read."""
         while record.count > self._most_events:
             self._weight -= record.lose_oldest()
-        if record.readers:
+        if record.waiting:
             record.wake()
         if self._weight > self._most_bytes:
             self._shrink()

@@ -40,6 +40,8 @@ class Count:
     """How long a step calls something outside, in seconds."""
     text: str = ""
     """What each event carries."""
+    is_held: bool = False
+    """Whether the first step waits for ``POST /go``."""
 
 
 graph = Graph("answers", input=Question, output=Answer)
@@ -55,14 +57,21 @@ CALLS: Counter[str] = Counter()
 """Calls to the outside that are open."""
 
 
+HELD: list[trio.Event] = []
+"""Set when runs that are held may go on."""
+
+
 @counting.node(concurrency=1_000)
 async def count(number: Count) -> Count | Answer:
+    if number.is_held:
+        HELD.append(trio.Event())
+        await HELD[-1].wait()
     CALLS["open"] += 1
     try:
         await trio.sleep(number.wait_s)
     finally:
         CALLS["open"] -= 1
-    return attrs.evolve(number, left=number.left - 1) if number.left > 1 else Answer("done")
+    return attrs.evolve(number, left=number.left - 1, is_held=False) if number.left > 1 else Answer("done")
 
 
 async def raw(request: Request) -> JSONResponse:
@@ -88,8 +97,53 @@ async def cpu(_: Request) -> JSONResponse:
     return JSONResponse(told)
 
 
+TICK: list[trio.Event] = [trio.Event()]
+"""Set when every stream of ``app_bare`` has something to write."""
+
+
+async def app_bare(scope: Any, receive: Any, send: Any) -> None:
+    """Streams with no framework and no service: what a connection weighs in the server alone, and a write to it costs.
+
+    ``POST /go?writes=20&wait_s=0.1`` makes each stream write so often, a frame of the length of two events.
+    """
+    if scope["type"] == "lifespan":
+        while True:
+            await send({"type": f"{(await receive())['type']}.complete"})
+    request = Request(scope)
+    if scope["path"] == "/cpu":
+        await (await cpu(request))(scope, receive, send)
+    elif scope["path"] == "/go":
+        for _ in range(int(request.query_params["writes"])):
+            await trio.sleep(float(request.query_params["wait_s"]))
+            TICK[0].set()
+            TICK[0] = trio.Event()
+        await JSONResponse({})(scope, receive, send)
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tick, send)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel()
+
+
+async def _tick(send: Any) -> None:
+    while True:
+        await TICK[0].wait()
+        await send({"type": "http.response.body", "body": b"x" * 600, "more_body": True})
+
+
+async def go(_: Request) -> JSONResponse:
+    """Let the runs go on that are held."""
+    for held in HELD:
+        held.set()
+    HELD.clear()
+    return JSONResponse({})
+
+
 def _measured(lifespan: Any, *routes: Any) -> Starlette:
-    return Starlette(routes=[Route("/cpu", cpu), *routes], lifespan=lifespan)
+    return Starlette(routes=[Route("/cpu", cpu), Route("/go", go, methods=["POST"]), *routes], lifespan=lifespan)
 
 
 LIMITS = Limits(runs_per_minute=10**9, streams_per_caller=10**6, runs_at_once=10**6, runs_at_once_per_caller=10**6)

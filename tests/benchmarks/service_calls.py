@@ -19,6 +19,7 @@ import trio
 
 SERVERS: Final = {
     "hypercorn-trio": ("hypercorn", "-k", "trio", "--backlog", "2048", "--bind", "127.0.0.1:{port}"),
+    "understudy": ("tests.benchmarks.serving", "{port}"),  # whose application is the service alone
     "uvicorn": ("uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning", "--backlog", "2048"),
 }
 PATHS: Final = {"raw": "/run", "by_hand": "/run", "service": "/v1/graphs/answers/runs"}
@@ -107,7 +108,8 @@ async def hosting(server: str, app: str) -> AsyncGenerator[Host]:
                 await trio.sleep(0.05)
         yield host
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # some servers have workers, which would outlive them
+        with contextlib.suppress(ProcessLookupError):  # it was told to end
+            os.killpg(process.pid, signal.SIGKILL)  # some servers have workers, which would outlive them
         process.wait()
 
 
@@ -131,27 +133,81 @@ async def call_cost_us(host: Host, app: str, width: int, calls: int) -> float:
     return (await host.cpu_s() - before_s) / (max(1, calls // width) * width) * 1e6
 
 
+CONNECTING: Final = 500
+"""How many clients connect at the same time: a port has no room for more than a few thousand that were not accepted yet."""
+PACE_S: Final = 150e-6
+"""How long a step lasts for each reader, in seconds: longer than it takes to tell them all of it."""
+
+
 async def event_cost_us(host: Host, readers: int, steps: int) -> float:
-    """CPU of the server for one event to one reader, in µs: `readers` follow a run of so many steps to its end."""
-    body = {"input": {"left": steps}}
-    # The run waits behind its readers: its id is known before it is there.
-    before_s = await host.cpu_s()
+    """CPU of the server for one event to one reader, in µs.
+
+    So many `readers` wait for the events of a run, which then makes `steps` of them one after the other. Their coming and going
+    does not count, and what a step costs without readers does, divided by them.
+    """
+    wait_s = max(0.002, readers * PACE_S)
+    body = {"input": {"left": steps + 4, "wait_s": wait_s, "is_held": True}}
     run = (await host.ask("POST", "/v1/graphs/counting/runs", body))["id"]
-    seen: list[int] = []
+    message = request("GET", f"/v1/runs/{run}/events", Accept="text/event-stream")
+    connecting = trio.CapacityLimiter(CONNECTING)
+    seen = 0
+    last = 2 * steps  # the number of the event at which the measurement ends: a few steps are left then
+    ready, told = 0, 0
+    all_ready, all_told = trio.Event(), trio.Event()
 
     async def read() -> None:
-        async with await host.connect() as stream:
-            await stream.send_all(request("GET", f"/v1/runs/{run}/events", Accept="text/event-stream"))
-            received = 0
+        nonlocal seen, ready, told
+        async with connecting:
+            stream = await host.connect()
+            await stream.send_all(message)
+            received = b""
+            while b"\nid: 1\n" not in received:
+                received += await stream.receive_some()
+        async with stream:
+            ready += 1
+            if ready == readers:
+                all_ready.set()
             tail = b""
             async for part in stream:
-                received += (tail + part).count(b"\nid: ") - tail.count(b"\nid: ")
+                seen += (tail + part).count(b"\nid: ") - tail.count(b"\nid: ")
+                if b"\nid: %d\n" % last in tail + part:
+                    told += 1
+                    if told == readers:
+                        all_told.set()
                 tail = bytes(part[-64:])
                 if b"event: run.finished" in tail + part and part.endswith(b"0\r\n\r\n"):
                     break
-            seen.append(received)
 
     async with trio.open_nursery() as nursery:
         for _ in range(readers):
             nursery.start_soon(read)
-    return (await host.cpu_s() - before_s) / sum(seen) * 1e6
+        await all_ready.wait()
+        before_s = await host.cpu_s()
+        await host.ask("POST", "/go", {})
+        await all_told.wait()
+        cost_s, events = await host.cpu_s() - before_s, seen
+    return cost_s / events * 1e6
+
+
+async def write_cost_us(host: Host, readers: int, writes: int) -> float:
+    """CPU of the bare server for one write to one reader, in µs: what is under the cost of events, of which a write has two."""
+    connecting = trio.CapacityLimiter(CONNECTING)
+
+    async def read(task_status: trio.TaskStatus[None]) -> None:
+        async with connecting:
+            stream = await host.connect()
+            await stream.send_all(request("GET", "/v1/runs/none/events", Accept="text/event-stream"))
+            await stream.receive_some()
+        task_status.started()
+        async with stream:
+            async for _ in stream:
+                pass
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(readers):
+            await nursery.start(read)
+        before_s = await host.cpu_s()
+        await host.ask("POST", f"/go?writes={writes}&wait_s={max(0.002, readers * PACE_S)}", {})
+        cost_s = await host.cpu_s() - before_s
+        nursery.cancel_scope.cancel()
+    return cost_s / (readers * writes) * 1e6

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from time import process_time
-from typing import Any, Final
+from typing import Any, Final, final
 
 import attrs
 import trio
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
 
 from actors import Actor, Graph
-from runtime import open_runtime
-from runtime.telemetry import PrometheusMetrics, Tracing
+from runtime import NodeFinished, NodeStarted, open_runtime
+from runtime.core.instruments import Instrument, TellUnmade
+from runtime.graphs.records.run_record import Step
+from runtime.telemetry import PrometheusMetrics, Tracing, genai
 from runtime.traces import Recorder, Recording
 
 STEPS: Final = 40
@@ -57,10 +60,45 @@ def _sampled_out() -> Any:
     return Tracing(TracerProvider(sampler=ALWAYS_OFF))
 
 
-def _batched() -> Any:
+def _batching() -> TracerProvider:
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
-    return Tracing(provider)
+    return provider
+
+
+def _batched() -> Any:
+    return Tracing(_batching())
+
+
+@final
+class _SpansAlone(Instrument):
+    """A span of the SDK for each attempt, and nothing else: what no way of making spans can be cheaper than."""
+
+    kinds = (NodeStarted, NodeFinished)
+
+    def __init__(self) -> None:
+        self._tracer = _batching().get_tracer("alone")
+        self._within = trace.set_span_in_context(self._tracer.start_span("run"))
+        self._spans: dict[str, Any] = {}
+
+    def method_for(self, kind: type[Any]) -> Callable[[Any], object]:
+        return _ignore
+
+    def unmade_method_for(self, kind: type[Any]) -> TellUnmade:
+        return self._begin if kind is NodeStarted else self._end
+
+    def _begin(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        fields: dict[str, Any] = {
+            genai.RUN_ID: run_id,
+            genai.NODE: step.node,
+            genai.PATH: step.path,
+            genai.ATTEMPT: step.attempt,
+            genai.WAITED_S: at_s - step.delivered_at_s,
+        }
+        self._spans[step.path] = self._tracer.start_span(step.node, context=self._within, attributes=fields)
+
+    def _end(self, run_id: str, step: Step, at_s: float, _: object) -> None:
+        self._spans.pop(step.path).end()
 
 
 def _ignore(_: object) -> None:
@@ -73,6 +111,7 @@ SINKS: Final[Mapping[str, Callable[[], Sequence[Any]]]] = {
     "recorder": lambda: [Recorder(Recording())],
     "sampled out": lambda: [_sampled_out()],
     "SDK and batch": lambda: [_batched()],
+    "SDK alone": lambda: [_SpansAlone()],
     "Prometheus": lambda: [PrometheusMetrics(CollectorRegistry())],
 }
 """By name, what makes the instruments."""

@@ -89,9 +89,9 @@ async def test_a_step_that_is_recorded_immediately_is_one_step_of_one_task_too()
     assert sum(steps.taken.values()) < STEPS + 20  # 178 were seen before
 
 
-@pytest.mark.parametrize(("observer", "most"), [("sink", 9), ("recorder", 24), ("Prometheus", 18), ("sampled out", 25)])
+@pytest.mark.parametrize(("observer", "most"), [("sink", 5), ("recorder", 14), ("Prometheus", 12), ("sampled out", 22)])
 async def test_a_step_that_is_observed_calls_no_more_functions_than_it_did(observer: str, most: int) -> None:
-    """8, 22, 16 and 23 were seen, beside those that a step calls anyway."""
+    """4, 13, 10 and 20 were seen, beside those that a step calls anyway."""
     more = await calls_of_steps(None, None, SINKS[observer]()) - await calls_of_steps(None, None)
 
     assert more / STEPS < most

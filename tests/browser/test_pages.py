@@ -18,6 +18,7 @@ import trio.testing
 from runtime.inspector.export import export_page
 from runtime.traces import blame_of, trace_of
 from tests.browser.faulty import HOSTILE
+from tests.browser.hostile_names import ACTOR, AGENT, GRAPH, LABEL, NODE, RUN, SAID, TOOL, TOOL_HERE
 from tests.runtime.traces.random_runs import random_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="installed by `make browser`")
@@ -27,6 +28,8 @@ VIEWS = ("overview", "runs", "actors/crashing", "graphs", "letters", "models", "
 REPORT = (
     """addEventListener("securitypolicyviolation", (event) => console.error("CSP", event.violatedDirective, event.blockedURI))"""
 )
+FOREIGN = "main img, main script, main iframe, main b[onclick], main svg[onload], main a[href^=javascript]"
+"""What the texts of ``hostile_names`` would become if they were read as HTML."""
 BLAME = """async (events) => {
   const [{ timeline }, { blameOf }] = await Promise.all([import("./static/timeline.js"), import("./static/blame.js")]);
   const told = blameOf(timeline(events));
@@ -44,8 +47,8 @@ def virtually(work: Callable[[], Awaitable[T]]) -> T:
     return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def start(port: int, extras: int = 3, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.browser.faulty", str(port), str(extras), *more]
+def start(port: int, extras: int = 3, *more: str, module: str = "tests.browser.faulty") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module, str(port), str(extras), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("up")
@@ -117,6 +120,38 @@ def test_every_view_shows_hostile_text_as_text_and_asks_no_other_origin(service:
 
     assert page.wrong == []
     assert page.foreign == []
+
+
+def test_names_of_graphs_nodes_actors_labels_and_tools_are_text_on_the_live_page(page: Any, port: int) -> None:
+    """Of a faulty run that goes on here, not of one that was exported: another view, and other ways for the text to it."""
+    process = start(port, module="tests.browser.hostile_names")
+    shown = page.locator("main")
+    for view, names in (
+        (f"runs/{RUN}", (GRAPH, NODE, AGENT)),
+        ("runs", (GRAPH, LABEL)),
+        ("graphs", (GRAPH, NODE, AGENT)),
+        ("actors", (ACTOR, GRAPH)),
+        ("letters", (ACTOR, SAID)),
+        ("overview", ()),
+        ("models", ()),
+    ):
+        page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
+        page.locator("main h1").wait_for()
+        for name in names:
+            playwright.expect(shown).to_contain_text(name)
+        assert page.locator(FOREIGN).count() == 0
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/runs/{RUN}")
+    page.locator(".bar").last.click()
+    playwright.expect(page.locator("aside")).to_contain_text(TOOL_HERE)
+    playwright.expect(page.locator("aside")).to_contain_text(f"{TOOL}: {SAID}")
+    for button in ("blame", "events"):
+        page.get_by_role("button", name=button).click()
+        playwright.expect(shown).to_contain_text(AGENT)
+
+    assert page.locator(FOREIGN).count() == 0
+    assert page.wrong == []
+    assert page.foreign == []
+    stop(process)
 
 
 def test_a_run_has_a_timeline_a_replay_and_its_events(service: Any, page: Any, port: int) -> None:

@@ -6,29 +6,48 @@ Exits with 1 when anything was lost or left open. Memory is told, and judged by 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import signal
 import sys
 from functools import partial
+from pathlib import Path
 
 import trio
 
 from tests.benchmarks.service_calls import Host, hosting
-from tests.load.clients import Reader, leave_a_wait, stall, start, visit, whole
+from tests.load.clients import Reader, leave_a_wait, listen, stall, start, visit, whole
 
-SERVER = "hypercorn-trio"
+SERVER = "understudy"
+BARE = "hypercorn-trio"
+
+
+async def bare_server(count: int) -> bool:
+    """So many clients of the server under ours, with an application that sends a line and then waits: the base of the figures."""
+    async with hosting(BARE, "bare") as host:
+        before = await host.bytes()
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                await nursery.start(listen, host, "none")
+            held = await host.bytes() - before
+            nursery.cancel_scope.cancel()
+    say(f"{count:,} clients of {BARE} alone: {held / count / 1024:.1f} KiB a client")
+    return True
 
 
 async def on_one_run(host: Host, count: int) -> bool:
     """So many clients follow one run."""
-    before = await host.bytes()
     run = await start(host, 5, wait_s=max(0.3, count / 200))
+    before = await host.bytes()
     return await _followed(host, [Reader(run) for _ in range(count)], before, f"{count:,} clients of one run")
 
 
 async def on_many_runs(host: Host, count: int) -> bool:
     """So many clients, each with a run."""
-    before = await host.bytes()
+    alone = await host.bytes()
     readers = [Reader(await start(host, 5, wait_s=max(0.3, count / 200))) for _ in range(count)]
+    before = await host.bytes()
+    say(f"{count:,} runs that no one follows: {(before - alone) / count / 1024:.1f} KiB a run")
     return await _followed(host, readers, before, f"{count:,} clients of {count:,} runs")
 
 
@@ -105,6 +124,26 @@ async def cancelled_waits(host: Host, count: int) -> bool:
     return bool(during["calls"] == count and after["calls"] == before["calls"])
 
 
+async def two_signals(host: Host, count: int) -> bool:
+    """So many runs that would go on for long, each with a follower, when the server is told to end, and then to end now."""
+    readers = [Reader(await start(host, 1, wait_s=3_600)) for _ in range(count)]
+    async with trio.open_nursery() as nursery:
+        for each in readers:
+            nursery.start_soon(each.read, host)
+        for each in readers:
+            await each.begun.wait()
+        os.kill(host.pid, signal.SIGTERM)
+        await trio.sleep(0.5)  # two signals at the same moment are one
+        os.kill(host.pid, signal.SIGTERM)
+        begun = trio.current_time()
+        while Path(f"/proc/{host.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":  # noqa: ASYNC110, ASYNC240
+            await trio.sleep(0.01)
+        took_s = trio.current_time() - begun
+    seen = whole(readers, 4)
+    say(f"two signals to {count:,} runs with a follower each: {seen:,} heard of the end; the server is gone after {took_s:.1f} s")
+    return seen == count
+
+
 async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...] = ("tasks", "files", "calls")) -> dict[str, int]:
     """The state when nothing more of it ends, or is as it was `before`."""
     state: dict[str, int] = await host.state()
@@ -118,13 +157,14 @@ async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...]
 
 async def load(scale: float) -> bool:
     """All of it, on one server each."""
-    results: list[bool] = []
+    results = [await bare_server(max(2, int(1_000 * scale)))]
     for scene, count in (
         (on_one_run, 1_000),
         (on_many_runs, 1_000),
         (stalled_readers, 300),
         (comings_and_goings, 10_000),
         (cancelled_waits, 200),
+        (two_signals, 100),
     ):
         async with hosting(SERVER, "service") as host:
             results.append(await scene(host, max(2, int(count * scale))))

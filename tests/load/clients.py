@@ -59,6 +59,15 @@ async def stall(host: Host, run: str, task_status: trio.TaskStatus[None] = trio.
         await trio.sleep_forever()
 
 
+async def listen(host: Host, run: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Ask for the events of a run, wait for the first bytes, and stay."""
+    async with await host.connect() as stream:
+        await stream.send_all(following(run))
+        await stream.receive_some(1_000)
+        task_status.started()
+        await trio.sleep_forever()
+
+
 async def visit(host: Host, run: str) -> None:
     """Ask for the events of a run, wait for the first bytes, and leave."""
     async with await host.connect() as stream:

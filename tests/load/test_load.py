@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks.service_calls import hosting
-from tests.load.__main__ import SERVER, cancelled_waits, comings_and_goings, on_many_runs, on_one_run, stalled_readers
+from tests.load.__main__ import (
+    SERVER,
+    cancelled_waits,
+    comings_and_goings,
+    on_many_runs,
+    on_one_run,
+    stalled_readers,
+    two_signals,
+)
 
 
 @pytest.mark.slow
@@ -16,7 +24,9 @@ async def test_clients_of_a_server_see_all_and_leave_nothing(capsys: pytest.Capt
         assert await stalled_readers(host, 5)
         assert await comings_and_goings(host, 100)
         assert await cancelled_waits(host, 5)
+        assert await two_signals(host, 5)
 
     said = capsys.readouterr().out
     assert "30 clients of one run: 30 saw every event once" in said
+    assert "two signals to 5 runs with a follower each: 5 heard of the end" in said
     assert "5 waits that were left: 5 calls were open, 0 are left" in said

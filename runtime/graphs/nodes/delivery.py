@@ -33,7 +33,7 @@ from runtime.graphs.records.recorded_errors import MOST_SAID
 from runtime.graphs.records.resuming import step_uncertain
 from runtime.graphs.records.run_events import FieldDelta, NodeRetrying
 from runtime.graphs.records.run_record import StepStatus
-from runtime.graphs.records.step_events import tell_started
+from runtime.graphs.records.step_events import STARTED
 from runtime.graphs.runs.pulse import Pulse
 from runtime.graphs.runs.run import ActiveDelivery
 from runtime.graphs.runs.slowness import telling_when_slow
@@ -86,7 +86,9 @@ class NodeActor(Actor):
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
         if run.audience.listening:  # after these, so what a tracer sets now is what the node's code finds: test_tracing.py
-            tell_started(run.audience, run.state.run_id, step, step.started_at_s)
+            tell = run.audience.unmade[STARTED]
+            if tell is not None:
+                tell(run.state.run_id, step, step.started_at_s, None)
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()

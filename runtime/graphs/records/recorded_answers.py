@@ -23,6 +23,15 @@ from runtime.journal.records import MAX_RECORD_BYTES, Record, RecordKind
 _SPEND: Final = b'{"spend":'
 """What the data of each answer begins with, so it need not be read whole to know what was spent."""
 _TUPLES: Final = ("tool_calls", "thinking", "citations")
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_ASCII: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""Both are made once: there is an answer for each call."""
+
+
+@functools.cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    """The default of each field of a class, by name."""
+    return {field.name: field.default for field in attrs.fields(kind)}
 
 
 # --- what was asked -------------------------------------------------------------------------------------------------------
@@ -82,13 +91,15 @@ def encode_answer(answer: Completion | Embeddings, spend: Spend) -> bytes | None
 
     The provider's own reply is left out if only that makes it too large, or cannot be stored.
     """
-    for shortened in (answer, attrs.evolve(answer, raw=None) if isinstance(answer, Completion) else None):
-        if shortened is None:
-            continue
-        data = _encoded(shortened, spend)
-        if data is not None and len(data) <= MAX_RECORD_BYTES and decode_answer(data) == answer:
-            return data
-    return None
+    data = _kept(answer, answer, spend)
+    if data is None and isinstance(answer, Completion) and answer.raw is not None:
+        data = _kept(attrs.evolve(answer, raw=None), answer, spend)
+    return data
+
+
+def _kept(shortened: Completion | Embeddings, answer: Completion | Embeddings, spend: Spend) -> bytes | None:
+    data = _encoded(shortened, spend)
+    return data if data is not None and len(data) <= MAX_RECORD_BYTES and decode_answer(data) == answer else None
 
 
 def _encoded(answer: Completion | Embeddings, spend: Spend) -> bytes | None:
@@ -105,15 +116,16 @@ def _encoded(answer: Completion | Embeddings, spend: Spend) -> bytes | None:
 def _fields(value: Any) -> dict[str, Any]:
     """What a value holds besides its defaults, by name."""
     told: dict[str, Any] = {}
-    fields: Any = attrs.fields(value.__class__)
-    for field in fields:
-        held = getattr(value, field.name)
-        if isinstance(held, Usage):
-            told[field.name] = _fields(held)
-        elif field.name == "tool_calls" and held:
-            told[field.name] = [_fields(call) for call in held]
-        elif not (type(held) is type(field.default) and held == field.default):
-            told[field.name] = held
+    for name, default in _defaults(value.__class__).items():
+        held = getattr(value, name)
+        if held is default:
+            continue
+        if type(held) is Usage:
+            told[name] = _fields(held)
+        elif name == "tool_calls" and held:
+            told[name] = [_fields(call) for call in held]
+        elif not (type(held) is type(default) and held == default):
+            told[name] = held
     return told
 
 
@@ -121,9 +133,9 @@ def decode_answer(data: bytes) -> Completion | Embeddings:
     """The answer that :func:`encode_answer` made `data` of. Fields that are no more are passed over."""
     told: dict[str, Any] = json.loads(data)
     kind: Any = Completion if "completion" in told else Embeddings
-    names = {field.name for field in attrs.fields(kind)}
+    names = _defaults(kind)
     known = {name: held for name, held in (told.get("completion") or told["embeddings"]).items() if name in names}
-    usage = {field.name for field in attrs.fields(Usage)}
+    usage = _defaults(Usage)
     known["usage"] = Usage(**{name: held for name, held in known.get("usage", {}).items() if name in usage})
     for name in _TUPLES:
         if name in known:
@@ -161,11 +173,12 @@ def encode_spend(spend: Spend, more: Mapping[str, Any] | None = None) -> bytes:
     Raises:
         ValueError: `more` has no JSON. TypeError: neither.
     """
-    told = {"spend": {name: held for name, held in attrs.asdict(spend).items() if held}, **(more or {})}
+    used = {name: held for name in _defaults(Spend) if (held := getattr(spend, name))}
+    told = {"spend": used, **(more or {})}
     try:
-        return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+        return _COMPACT(told).encode("utf-8")
     except UnicodeEncodeError:  # half of a pair of surrogates
-        return json.dumps(told, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return _ASCII(told).encode("ascii")
 
 
 @final
@@ -202,5 +215,5 @@ def _spend_in(data: bytes | None) -> Spend:
     if data is None or not data.startswith(_SPEND):
         return Spend()
     told: dict[str, Any] = json.loads(data[len(_SPEND) : data.index(b"}") + 1])  # it holds numbers only
-    names = {field.name for field in attrs.fields(Spend)}
+    names = _defaults(Spend)
     return Spend(**{name: held for name, held in told.items() if name in names})

@@ -29,7 +29,7 @@ from runtime.graphs.records.run_events import (
     RunSignalled,
 )
 from runtime.graphs.records.run_record import Step, StepStatus
-from runtime.graphs.records.step_events import tell_finished, tell_run_started
+from runtime.graphs.records.step_events import FINISHED, tell_finished, tell_run_started
 from runtime.graphs.records.stored_answers import WITHDRAWN, PersonAnswer, answer_data, read_answer
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
@@ -152,7 +152,9 @@ class ActiveRun(RunLife):
         now_s = self.now()
         step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
-            tell_finished(self.audience, state.run_id, step, now_s, output)
+            tell = self.audience.unmade[FINISHED]
+            if tell is not None:
+                tell(state.run_id, step, now_s, output)
         next_envelope = self._register(following, now_s, ending=False)
         del envelopes[path]
         envelope.slot = None  # no one is left to be told of it

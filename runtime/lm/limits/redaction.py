@@ -6,6 +6,7 @@ bounded, because it is searched on the event loop.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ MIN_SECRET_CHARS = 6
 """The same for what is certainly secret, of clouds: a password, and not a word for a server that asks for none."""
 
 REDACTED = "[redacted]"
-_KEYS = re.compile(
+KEYS = re.compile(
     r"(?i:bearer\s+)[\w.~+/*-]{8,}=*"
     r"|\b(?:sk|pk|rk|gsk|xai|r8|hf|pplx|key|tgp|csk|nvapi)[-_][\w*-]{6,}"
     r"|\bAIza[\w-]{10,}"
@@ -30,6 +31,9 @@ _KEYS = re.compile(
     r"|(?i:\bx-amz-security-token[\"']?\s*[:=]\s*[\"']?)[\w+/=%-]{16,}"
 )
 """What looks like a key: of providers, of Google's and Amazon's clouds, and the signature of a request."""
+
+_ESCAPED = re.compile("%[0-9A-F]{2}")
+_OF_ADDRESSES = str.maketrans("+/", "-_")
 
 
 @final
@@ -47,26 +51,40 @@ def redact(text: str, secrets: Sequence[str]) -> str:
     for secret in long_enough(secrets):
         for form in _forms(secret):
             text = text.replace(form, REDACTED)
-    return _KEYS.sub(REDACTED, text)
+    return KEYS.sub(REDACTED, text)
 
 
-def key_patterns(secrets: Sequence[str]) -> Iterator[re.Pattern[str]]:
-    """What :func:`redact` takes out, one after the other, for those who need to know where it stood."""
+def secret_patterns(secrets: Sequence[str]) -> Iterator[re.Pattern[str]]:
+    """What :func:`redact` takes out of `secrets`, one after the other, for those who need to know where it stood.
+
+    What only looks like a key is in ``KEYS``.
+    """
     for secret in long_enough(secrets):
         yield re.compile("|".join(map(re.escape, _forms(secret))))
-    yield _KEYS
 
 
 def _forms(secret: str) -> list[str]:
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     written = (
         secret,
         json.dumps(secret)[1:-1],
         repr(secret)[1:-1],
-        quote(secret, safe=""),
-        quote(secret),
-        quote_plus(secret),
+        *quoted,
+        *(_ESCAPED.sub(lambda found: found[0].lower(), each) for each in quoted),
+        *_base64_forms(secret.encode("utf-8", "surrogatepass")),
     )
     return sorted(set(written), key=len, reverse=True)
+
+
+def _base64_forms(secret: bytes) -> Iterator[str]:
+    """What is common to all base64 in which `secret` stands, by how many bytes of three come before it."""
+    for before in range(3):
+        plain = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
+        bits = (before + len(secret)) * 8
+        inner = plain[-(-before * 8 // 6) : bits // 6]
+        if len(inner) >= MIN_KEY_CHARS:
+            yield inner
+            yield inner.translate(_OF_ADDRESSES)
 
 
 def shorten(text: str) -> str:

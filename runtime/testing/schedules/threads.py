@@ -68,9 +68,10 @@ class _AnswerQueue:
 
 @contextlib.contextmanager
 def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[None]:
-    """Tell `watch` about the threads that ``trio.to_thread`` starts for runs of the calling thread, while the block runs.
+    """Tell `watch` about the threads that trio starts for runs of the calling thread, while the block runs.
 
-    With `forbid`, none is started: ``trio.to_thread.run_sync`` raises ``UsageError`` instead.
+    Those are threads of ``trio.to_thread`` and of ``trio.lowlevel.start_thread_soon``. With `forbid`, none is started: both raise
+    ``UsageError`` instead.
     """
     check_trio()
     threads: Any = importlib.import_module("trio._threads")
@@ -113,8 +114,11 @@ def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[No
             object.__setattr__(message, "queue", _AnswerQueue(*stranger))
         return former_send(token, message)
 
-    threads.start_thread_soon, threads._send_message_to_trio = start, send
+    public: Any = trio.lowlevel
+    former_public = public.start_thread_soon
+    threads.start_thread_soon, threads._send_message_to_trio, public.start_thread_soon = start, send, start
     try:
         yield
     finally:
         threads.start_thread_soon, threads._send_message_to_trio = former_start, former_send
+        public.start_thread_soon = former_public

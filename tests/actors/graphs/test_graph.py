@@ -158,6 +158,8 @@ A_NAME = "a name is at least one printable character, without '/'"
         ({"mailbox": 64}, "NodeOptions(mailbox=64): expected a MailboxSpec.", "mailbox=MailboxSpec(capacity=64)."),
         ({"lm": 3}, f"NodeOptions(lm=3): expected {AN_LM}.", f"pass {AN_LM} as 'lm'."),
         ({"name": "a/b"}, f"'a/b' cannot name an actor: {A_NAME}.", "'a-b', for example."),
+        ({"name": "a\u202eb"}, f"'a\\u202eb' cannot name an actor: {A_NAME}.", "'a-b', for example."),
+        ({"name": "<svg>\0</svg>"}, f"'<svg>\\x00</svg>' cannot name an actor: {A_NAME}.", "'<svg>-<-svg>', for example."),
     ],
 )
 def test_wrong_options_are_refused_at_the_decorator(options, what, fix):

@@ -84,7 +84,7 @@ def test_it_prints_and_writes_what_it_found(folder: Path, capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert "sums: 40 rows, 40 runs, 0 failed\n  exact  1.000 ± 0.000\n" in out
     assert "left out cases.jsonl, line 41: left: expected int, got 'x'" in out
-    assert "40 of 40 runs, mean 1.000" in err
+    assert "40 of 40, mean 1.000, $0.0000, 0 left" in err
     assert len((folder / "new.jsonl").read_text().splitlines()) == 41
     assert (folder / "page.html").read_text().startswith("<!doctype html>")
     assert 'tests="40"' in (folder / "report.xml").read_text()

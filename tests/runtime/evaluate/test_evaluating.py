@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from runtime.evaluate import (
     latency,
     steps,
 )
+from runtime.evaluate.evaluating import RunningMean
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import MemoryCache
 from runtime.lm.limits.retry import Retry
@@ -217,6 +219,32 @@ async def test_a_better_graph_is_found_before_the_last_row(autojump_clock: MockC
     assert same.saved == 0
     assert "better" in str(better)
     assert f"after {better.rows} of 400 rows, {better.saved} saved; wrong at most 5% of the time" in str(better)
+
+
+async def test_a_comparison_tells_how_far_it_is(autojump_clock: MockClock) -> None:
+    bad, told = adding("bad", wrong=frozenset(range(0, 400, 2))), list[Progress]()
+
+    async with open_runtime() as runtime:
+        found = await compare(runtime, bad, adding("good"), rows(400), exact, at_once=8, told=told.append)
+
+    assert [now.done for now in told] == list(range(1, found.rows + 1))
+    assert (told[-1].of, told[-1].is_difference, told[-1].left) == (400, True, found.saved)
+    assert told[-1].mean == pytest.approx(found.difference)
+    assert told[-1].interval == found.interval
+
+
+def test_a_running_mean_is_that_of_the_rows_and_so_is_its_error() -> None:
+    scores = {"a": [1.0, 0.0], "b": [1.0], "c": [0.25, 0.75, 0.5], "d": [0.0]}
+    tally = RunningMean()
+    for row, each in scores.items():
+        for score in each:
+            tally.add(row, score, 0.5)
+
+    means = [statistics.fmean(each) for each in scores.values()]
+    wide = 1.96 * statistics.stdev(means) / len(means) ** 0.5
+    assert tally.mean == pytest.approx(statistics.fmean(means))
+    assert tally.interval == pytest.approx((tally.mean - wide, tally.mean + wide))
+    assert tally.cost_usd == 3.5
 
 
 async def test_the_order_of_ends_decides_nothing(autojump_clock: MockClock) -> None:

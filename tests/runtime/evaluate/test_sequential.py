@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.evaluate.sequential import SequentialTest, anytime_interval, bootstrap_interval, flip_probability
+from runtime.evaluate.sequential import AnytimeInterval, SequentialTest, anytime_interval, bootstrap_interval, flip_probability
 from tests.benchmarks.verdicts import SAME, Verdict, answers, decided, drawn, fixed_rows, peeking
 
 
@@ -118,7 +118,7 @@ def test_the_smallest_error_needs_the_most_rows() -> None:
 
 def test_an_interval_holds_at_every_length() -> None:
     missed = 0
-    for seed in range(20):
+    for seed in range(12):
         differences = pairs(0.6, 0.7, 60, seed)
         low, high = anytime_interval(differences)  # what all shorter ones have left
         missed += not low - 0.01 <= 0.1 <= high + 0.01
@@ -133,6 +133,31 @@ def test_an_interval_narrows() -> None:
 
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.25
+
+
+def test_an_interval_that_is_kept_never_widens_and_agrees_with_the_verdict() -> None:
+    test, interval, before = SequentialTest(), AnytimeInterval(), (-1.0, 1.0)
+    for difference in pairs(0.4, 0.8, 120, 2):
+        test.add(difference)
+        interval.add(difference)
+        low, high = interval.ends
+        assert before[0] <= low <= high <= before[1]
+        assert (low >= -1e-12) == (test.verdict == 1)
+        before = low, high
+        if test.verdict:
+            break
+
+    assert test.verdict == 1
+
+
+def test_an_interval_that_is_narrower_than_its_grid_stays_where_it_was_left() -> None:
+    interval = AnytimeInterval()
+    for _ in range(6_000):
+        interval.add(0.0025)  # between two claims
+
+    low, high = interval.ends
+    assert low <= 0.0025 <= high
+    assert high - low < 0.04
 
 
 def test_a_bootstrap_interval_is_that_of_the_mean() -> None:

@@ -11,9 +11,15 @@ import pytest
 from runtime.core.events import EventBus
 from runtime.graphs.records.run_events import NodeFinished, NodeStarted
 from runtime.graphs.records.run_record import Step, StepStatus
-from runtime.graphs.records.step_events import tell_finished, tell_started
+from runtime.graphs.records.step_events import STARTED, tell_finished
 
 AT: dict[str, Any] = {"at_s": 5.0, "run_id": "r", "node": "n", "path": "g/n/0", "attempt": 2}
+
+
+def tell_started(bus: EventBus, run_id: str, step: Step, at_s: float) -> None:
+    tell = bus.unmade[STARTED]
+    if tell is not None:
+        tell(run_id, step, at_s, None)
 
 
 def told() -> list[Any]:

@@ -138,6 +138,88 @@ async def test_a_cancelled_call_has_an_outcome_that_is_known(path):
         assert len(await journal(store, "whole")) == 1
 
 
+async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_it_can(path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        told: list[object] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                store.append([record(store, 2)], True, told.append)
+        assert not told
+
+        assert await written(store, record(store, 2), sync=True) is None
+        assert [each.seq for each in await journal(store)] == [1, 2]
+
+
+async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_written(path, monkeypatch):
+    told: list[object] = []
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            writer = store._writer()[0]
+            work_off = writer._work_off
+
+            def fail() -> Any:
+                monkeypatch.setattr(writer, "_work_off", work_off)
+                raise ArithmeticError("a mistake")
+
+            monkeypatch.setattr(writer, "_work_off", fail)
+            store.append([record(store, 2)], True, told.append)
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ArithmeticError)
+    assert told == [None]
+
+
+async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypatch):
+    """Else it would wait forever: a wait for the store cannot be cancelled."""
+    told: list[Any] = []
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            with monkeypatch.context() as patched:
+                patched.setattr(store._writer()[0], "_committed", lambda _: 1 / 0)
+                told.append(await written(store, record(store, 2), sync=True))
+                await trio.sleep_forever()
+
+    with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ZeroDivisionError)
+    assert type(told[0]) is StoreError
+    assert "division by zero" in str(told[0])
+
+
+async def test_a_process_without_memory_can_write_again_when_it_has_some(path, monkeypatch):
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        level_of = writer._level_of
+
+        def fail(*, sync: bool) -> None:
+            raise MemoryError
+
+        for sync in (True, False):
+            monkeypatch.setattr(writer, "_level_of", fail)
+            outcome = await written(store, record(store, 2), sync=sync)
+            assert type(outcome) is StoreUnavailable
+            assert "no memory left" in str(outcome)
+        monkeypatch.setattr(writer, "_level_of", level_of)
+        assert await written(store, record(store, 2), sync=False) is None
+
+
 async def test_closing_writes_what_waits(path):
     told: list[object] = []
     async with opened(lambda: SqliteStore(path)) as store:
@@ -679,6 +761,7 @@ async def test_a_warning_that_is_an_error_does_not_make_the_file_a_damaged_one(p
         raise DeprecationWarning("it is old")
 
     async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
         with pytest.raises(StoreError, match=r"DeprecationWarning.* it is old") as caught:
             await store._writer()[0].do(warn, sync=False)
         with pytest.raises(StoreError, match="it is old") as read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from typing import Annotated
 import attrs
 import trio
 
-from actors import Actor, Dep, Gather, Graph, Recall, Redelivery, Run
+from actors import LM, Actor, Dep, Gather, Graph, Recall, Redelivery, Run
 
 log: list[str] = []
 
@@ -87,6 +88,50 @@ async def burn(paper: Paper) -> Grade:
     while paper.pages:
         time.sleep(0.01)  # noqa: ASYNC251 - that is the fault
     return Grade((), os.getpid())
+
+
+@attrs.frozen
+class Stuck:
+    how: str
+
+
+stuck = Graph("stuck", input=Stuck, output=Grade)
+
+
+def never_ends(how: str) -> None:
+    if how == "sleep in a thread":
+        time.sleep(1000)
+    elif how == "busy in a thread":
+        while how:
+            pass
+    else:
+        ctypes.PyDLL(None).sleep(1000)  # in C, without letting go of the interpreter
+
+
+@stuck.node(place="cpu")
+def hang(stuck: Stuck, run: Run) -> Grade | Paper:
+    if stuck.how == "holds the loop":
+        return Paper(0)
+    run.report("begins")
+    never_ends(stuck.how)
+    return Grade(())
+
+
+@stuck.node(place="cpu")
+async def hold(paper: Paper, run: Run) -> Grade:
+    run.report("begins")
+    await trio.sleep(0.1)
+    time.sleep(1000)  # noqa: ASYNC251 - that is the fault
+    return Grade(())
+
+
+talking = Graph("talking", input=Paper, output=Grade)
+
+
+@talking.node(place="cpu", redelivery=Redelivery(max_attempts=1))
+async def talk(paper: Paper, lm: LM) -> Grade:
+    answer = await lm.chat([{"role": "user", "content": "How long?"}])
+    return Grade((), title=answer.text)
 
 
 class Counter(Actor[int]):

@@ -15,8 +15,10 @@ import trio
 
 from actors import DeclarationError, HostLost, RunFailed
 from runtime import ActorRestarting, NodeReported, RunHandle, open_runtime
+from runtime.lm import LMClient
 from runtime.placement import HostLost as HostLostEvent
 from runtime.placement import HostStarted, Processes
+from runtime.testing import ModelScript, open_loopback
 from tests.patience import first_line
 from tests.runtime.graphs.stage import leaves
 from tests.runtime.placement import parts
@@ -203,3 +205,48 @@ def test_wrong_numbers_are_said_when_they_are_written(make, words):
         make()
 
     assert str(failure.value).startswith(words)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", ["sleep in a thread", "busy in a thread", "holds the interpreter", "holds the loop"])
+async def test_work_that_nothing_can_stop_ends_with_its_host_and_others_are_served_elsewhere(how):
+    """A plain function that never returns, also one in C that lets no other thread of its process run."""
+    events: list[object] = []
+    place = Processes(2, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S, cancel_grace_s=0.2)
+    async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
+        await runtime.deploy(parts.stuck)
+        await runtime.deploy(parts.graph)
+        pids = children()
+        handle = await runtime.start(parts.stuck, parts.Stuck(how))
+        await until(lambda: any(isinstance(event, NodeReported) for event in events))
+        await trio.sleep(0.5)  # it reports, and then hangs: what hangs tells no one
+
+        with trio.fail_after(PATIENCE_S):
+            other = await runtime.start(parts.graph, Paper(3))
+            await handle.cancel()
+            assert (await other.result()).marks == (0, 1, 2)
+
+        await until(lambda: not all(map(is_alive, pids)))
+        assert len([pid for pid in pids if is_alive(pid)]) == 1
+    assert len([event for event in events if isinstance(event, HostLostEvent)]) == 1
+
+
+@pytest.mark.chaos
+async def test_a_host_that_is_killed_under_a_call_of_a_model_closes_the_socket_to_the_provider():
+    """A real one: the provider sees its client go, and no answer is paid for that no one waits for."""
+    place = Processes(1, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S)
+    script = ModelScript("never", latency_s=PATIENCE_S)
+    async with open_loopback({"slow": script}) as provider:
+        lm = LMClient("openai/slow", api_key="none", api_base=provider.api_base)
+        async with open_runtime(lm=lm, places={"cpu": place}) as runtime:
+            handle = await runtime.start(parts.talking, Paper(1))
+            await until(lambda: len(provider.requests) == 1)
+
+            os.kill(min(children()), signal.SIGKILL)
+
+            with trio.fail_after(PATIENCE_S), pytest.raises(RunFailed) as failure:
+                await handle.result()
+            await until(lambda: provider.requests[0].ended_s is not None)
+            assert provider.requests[0].cancelled_by_client
+            assert len(provider.requests) == 1
+    assert isinstance(leaves(failure.value)[0].__cause__, HostLost)

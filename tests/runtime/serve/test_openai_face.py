@@ -280,6 +280,20 @@ async def test_a_response_asks_and_the_next_one_answers(up: Up) -> None:
     await trio.to_thread.run_sync(talk)
 
 
+async def test_what_another_callers_response_asks_is_not_there(virtual_clock: Any) -> None:
+    keys = Keys()
+    async with serving(ordering(), auth=keys.auth, faces=[OpenAIFace()]) as client:
+        asked = (await client.of(keys.ann).post("/v1/responses", {"model": "ordering", "input": "bread"})).json()["id"]
+        answer = {"model": "ordering", "input": "No", "previous_response_id": asked}
+        theirs = await client.of(keys.ben).post("/v1/responses", answer)
+        never = await client.of(keys.ben).post("/v1/responses", {**answer, "previous_response_id": "resp_never"})
+        own = await client.of(keys.ann).post("/v1/responses", answer)
+
+    assert (theirs.status, theirs.json()["error"]["code"]) == (400, "previous_response_not_found")
+    assert theirs.json()["error"]["message"].replace(asked, "") == never.json()["error"]["message"].replace("resp_never", "")
+    assert own.status == 200
+
+
 async def test_a_client_that_leaves_cancels_the_run(virtual_clock: Any) -> None:
     graph = answers()
 

@@ -7,7 +7,8 @@ import trio
 
 from actors import Graph, Run
 from runtime.serve import Limits, Recording, Service
-from runtime.serve.sse import SLICE_BYTES, slices
+from runtime.serve.sse import SLICE_BYTES, frame, slices
+from runtime.traces.kept_run import KeptEvent
 from tests.runtime.serve.cast import Answer, Client, Many, Reply, counting, serving
 
 SSE = {"accept": "text/event-stream"}
@@ -174,6 +175,53 @@ async def test_all_of_a_short_run_goes_out_in_one_write(virtual_clock: Any) -> N
     assert whole[1].startswith(b"retry: 1000\n\nid: 0\n")
     assert b"run.finished" in whole[1]
     assert whole[2:] == [whole[1]]  # the end
+
+
+def test_readers_share_the_text_of_an_event_until_it_is_written() -> None:
+    text = b"x" * 1_000
+
+    assert frame(3, "node.finished", text)[1] is text
+    assert list(slices([text])) == [text]
+
+
+async def test_a_client_that_left_while_its_stream_was_found_is_not_waited_for(virtual_clock: Any) -> None:
+    """Servers tell a departure once; what answers the request may have heard it, when the stream begins to listen."""
+    service = Service([counting()])
+    async with service.lifespan():
+        client = Client(service.app)
+        run = (await client.post("/v1/graphs/counting/runs", {"input": {"n": 50}})).json()["id"]
+        headers = [(b"host", b"localhost"), (b"accept", b"text/event-stream")]
+        path = f"/v1/runs/{run}/events"
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b"", "scheme": "http"}
+        departures = iter([{"type": "http.disconnect"}])
+        sent: list[str] = []
+
+        async def receive() -> Any:
+            return next(departures, None) or await trio.sleep_forever()
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        begun = trio.current_time()
+        await service.app(scope, receive, send)
+        assert trio.current_time() - begun < 1
+        assert sent[0] == "http.response.start"
+        await client.post(f"/v1/runs/{run}/cancel", {})
+
+
+async def test_an_error_while_a_stream_is_written_is_logged_and_ends_it(
+    virtual_clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise ValueError("cannot be written")
+
+    async with serving() as client:
+        monkeypatch.setattr(KeptEvent, "text", fail)
+        reply = await client.post("/v1/graphs/answers/runs", {"input": {"text": "a"}}, headers=SSE)
+        assert (await client.get("/healthz")).status == 200
+
+    assert (reply.status, reply.is_whole) == (200, False)
+    assert "ValueError: cannot be written" in caplog.text
 
 
 def test_what_waits_goes_out_in_slices() -> None:

@@ -218,7 +218,34 @@ async def test_a_reader_that_waits_is_woken_and_nothing_is_lost() -> None:
                     await runtime.run(GRAPH, Word("a"), run_id="r")
 
     assert seen == ["run.started", "node.started", "node.finished", "run.finished"]
-    assert (record.owner, record.readers) == ("me", 0)
+    assert (record.owner, record.waiting) == ("me", {})
+
+
+async def test_those_who_wait_for_a_run_are_woken_together_or_one_alone_and_leave_nothing() -> None:
+    record = RunRecord("r", "echo", 0.0)
+    woken: list[int] = []
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def wait(number: int) -> None:
+        tasks.append(trio.lowlevel.current_task())
+        await record.wait()
+        woken.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(wait, number)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0):
+            await record.wait()
+        record.nudge(tasks[2])
+        record.nudge(tasks[2])  # it does not wait any more
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == [2]
+        record.wake()
+        record.wake()
+
+    assert sorted(woken) == [0, 1, 2, 3]
+    assert record.waiting == {}
 
 
 async def test_an_id_that_is_used_again_begins_a_new_record() -> None:

@@ -53,6 +53,16 @@ async def test_the_clock_jumps_again_when_the_last_thread_is_back(virtual_clock:
     assert trio.current_time() == 3600.0
 
 
+async def test_a_thread_that_no_task_waits_for_holds_the_clock_too(virtual_clock: trio.testing.MockClock) -> None:
+    token, event = trio.lowlevel.current_trio_token(), trio.Event()
+
+    trio.lowlevel.start_thread_soon(lambda: time.sleep(0.02), lambda _: token.run_sync_soon(event.set))
+    with trio.fail_after(10):
+        await event.wait()
+
+    assert trio.current_time() == 0.0
+
+
 async def test_the_clock_goes_on_for_threads_that_a_worker_thread_started(virtual_clock: trio.testing.MockClock) -> None:
     token = trio.lowlevel.current_trio_token()
 
