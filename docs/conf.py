@@ -10,8 +10,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `tests`, which holds the rooms
 sys.path.insert(0, str(Path(__file__).parent))
 import lifecycle
+import pages
 import rooms
 import troubleshooting
+from sphinx.util.typing import stringify_annotation
+
+import runtime
 
 project = "understudy"
 author = "the understudy authors"
@@ -27,6 +31,7 @@ html_favicon = "../runtime/inspector/static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 copybutton_prompt_text = "$ "  # of console blocks the commands alone are copied
+copybutton_line_continuation_character = "\\"
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]  # the first: each error is a place that `error.page` names
@@ -41,6 +46,7 @@ suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+maximum_signature_line_length = 160  # a longer one, with the modules of its types, has a line for each parameter
 napoleon_custom_sections = ["Source"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -87,7 +93,7 @@ def by_front_door(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     domain = env.get_domain("py")
     for door in FRONT_DOORS:
         if f"{door}.{name}" in domain.objects:
-            return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], f"{door}.{name}", node, contnode)
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"{door}.{name}", node, contnode)
     return contnode
 
 
@@ -97,16 +103,44 @@ def in_plain_words(app: Any, what: str, name: str, obj: Any, options: Any, lines
         lines[:0] = ["..", ""]
 
 
-def without_attrs(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None) -> Any:
-    """Show a default that only attrs' generated constructor knows as ``...``, and not as the lookup that it writes."""
+def once(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Tell what ``retryable`` means at the base of all errors, and of the others which value it has."""
+    if what == "attribute" and name.endswith(".retryable") and name != "actors.errors.UnderstudyError.retryable":
+        lines.clear()
+
+
+def unions() -> list[tuple[re.Pattern[str], str]]:
+    """How autodoc writes a union of events that has a name, and the name: it would write some forty classes."""
+    found = []
+    for name in ("AnyEvent", "AnyRunEvent", "AnyNodeEvent", "AnyActorEvent"):
+        written = stringify_annotation(getattr(runtime, name), mode="smart")
+        of_what = re.compile(r"(?<=RunFinished)\\\[.+?\\\]")  # the output of the run, which the union is of
+        pattern, changes = of_what.subn(r"\\[([^\\[\\]]+)\\]", re.escape(written))
+        found.append((re.compile(pattern), rf"~runtime.{name}[\1]" if changes else f"~runtime.{name}"))
+    return found
+
+
+def in_short(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+    """Name the unions of events; and show a default that only attrs' constructor knows as ``...``, not as the lookup it is."""
+
+    def short(text: str | None) -> str | None:
+        for written, name in UNIONS if text else ():
+            text = written.sub(name, text)
+        return text
+
     shown = re.sub(r"attr_dict\['\w+'\]\.default|NOTHING\b", "...", signature) if signature else signature
-    return shown, returned
+    return short(shown), short(returned)
+
+
+UNIONS = unions()
 
 
 def setup(app: Any) -> None:
     """Sphinx's hook."""
     for generated in (lifecycle, rooms, troubleshooting):
         generated.write(Path(__file__).parent / "_generated")
+    pages.setup(app)
     app.connect("missing-reference", by_front_door)
-    app.connect("autodoc-process-signature", without_attrs)
+    app.connect("autodoc-process-signature", in_short)
     app.connect("autodoc-process-docstring", in_plain_words, priority=400)  # before napoleon, which has 500
+    app.connect("autodoc-process-docstring", once)

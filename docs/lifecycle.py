@@ -7,14 +7,15 @@ from pathlib import Path
 from runtime.core.lifecycle import TRANSITIONS, Move, State
 
 PLACES = {
-    State.NEW: (80, 190),
-    State.STARTING: (270, 50),
-    State.RUNNING: (610, 50),
-    State.BACKING_OFF: (440, 170),
-    State.STOPPING: (800, 190),
-    State.STOPPED: (440, 330),
+    State.NEW: (80, 210),
+    State.STARTING: (240, 50),
+    State.RUNNING: (640, 50),
+    State.BACKING_OFF: (440, 185),
+    State.STOPPING: (810, 150),
+    State.STOPPED: (470, 370),
 }
-WIDTH, HEIGHT, BOX_WIDTH, BOX_HEIGHT = 880, 380, 110, 40
+WIDTH, HEIGHT, BOX_WIDTH, BOX_HEIGHT = 880, 420, 110, 40
+SHIFT, LABEL = 11, 0.38  # pixels beside the straight line; the part of an arrow at which its name stands
 
 
 def svg() -> str:
@@ -45,22 +46,25 @@ def _arrow(before: State, after: State, label: str) -> str:
     (x1, y1), (x2, y2) = PLACES[before], PLACES[after]
     length = max(((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5, 1)
     # A little to the right of the straight line, so a pair of opposite arrows does not lie on each other.
-    across, along = -(y2 - y1) / length, (x2 - x1) / length
-    shift = 13
-    x1, y1, x2, y2 = x1 + across * shift, y1 + along * shift, x2 + across * shift, y2 + along * shift
-    (x1, y1), (x2, y2) = _edge(x1, y1, x2, y2), _edge(x2, y2, x1, y1)
+    right, down = -(y2 - y1) / length * SHIFT, (x2 - x1) / length * SHIFT
+    begin = _edge(PLACES[before], (x1 + right, y1 + down), (x2 + right, y2 + down))
+    end = _edge(PLACES[after], (x2 + right, y2 + down), (x1 + right, y1 + down))
+    x, y = (a + (b - a) * LABEL for a, b in zip(begin, end, strict=True))
+    line = f'x1="{begin[0]:.0f}" y1="{begin[1]:.0f}" x2="{end[0]:.0f}" y2="{end[1]:.0f}"'
     return (
-        f'<line x1="{x1:.0f}" y1="{y1:.0f}" x2="{x2:.0f}" y2="{y2:.0f}" stroke="#555" marker-end="url(#tip)"/>'
-        f'<text x="{x1 + (x2 - x1) * 0.4:.0f}" y="{y1 + (y2 - y1) * 0.4 + 4:.0f}" text-anchor="middle" fill="#333" '
+        f'<line {line} stroke="#555" marker-end="url(#tip)"/>'
+        f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle" fill="#333" '
         f'stroke="white" stroke-width="5" paint-order="stroke" font-size="12">{html.escape(label)}</text>'
     )
 
 
-def _edge(x: float, y: float, to_x: float, to_y: float) -> tuple[float, float]:
-    """Where the line from the middle of a box leaves the box."""
-    dx, dy = to_x - x, to_y - y
-    scale = min(BOX_WIDTH / 2 / abs(dx) if dx else 9.0, (BOX_HEIGHT / 2 + 3) / abs(dy) if dy else 9.0, 1.0)
-    return x + dx * scale, y + dy * scale
+def _edge(box: tuple[float, float], inside: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Where the line from a place inside of the box around `box` to another leaves that box."""
+    steps = [1.0]
+    for middle, half, at, to in zip(box, (BOX_WIDTH / 2, BOX_HEIGHT / 2), inside, other, strict=True):
+        if to != at:
+            steps.append((middle + (half if to > at else -half) - at) / (to - at))
+    return inside[0] + (other[0] - inside[0]) * min(steps), inside[1] + (other[1] - inside[1]) * min(steps)
 
 
 def table() -> str:

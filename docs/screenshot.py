@@ -1,4 +1,7 @@
-"""Writes ``_static/inspector.png`` again, with what `make browser` installs: ``.venv-browser/bin/python -m docs.screenshot``."""
+"""Writes ``_static/inspector.png`` and its dark twin.
+
+With what `make browser` installs: ``.venv-browser/bin/python -m docs.screenshot``.
+"""
 
 import socket
 import subprocess
@@ -7,7 +10,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-TARGET = Path(__file__).parent / "_static" / "inspector.png"
+FOLDER = Path(__file__).parent / "_static"
+TARGETS = {"light": "inspector.png", "dark": "inspector-dark.png"}
 
 
 def main() -> None:
@@ -21,10 +25,12 @@ def main() -> None:
     process.stdout.readline()
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1000, "height": 520}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1000, "height": 520})
         page.goto(f"http://127.0.0.1:{port}/inspector/#/actors/crashing")
         page.locator("aside .feed li").nth(2).wait_for()
-        page.screenshot(path=TARGET)
+        for scheme, name in TARGETS.items():
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=FOLDER / name)
         browser.close()
     process.kill()
 

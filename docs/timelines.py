@@ -1,4 +1,4 @@
-"""Writes ``_static/timelines.svg`` again: ``.venv/bin/python -m docs.timelines``. The runs are real, and their time is virtual.
+"""Writes ``_static/timelines*.svg`` again: ``.venv/bin/python -m docs.timelines``. The runs are real, and their time is virtual.
 
 The study of ``understudy demo``: three language-model calls, made five ways, and once more with a call that fails. Scripted
 models take the study's latencies on the virtual clock, so the picture is the same on every machine, and a test compares it.
@@ -26,7 +26,9 @@ from runtime.testing.models.answers import Answer
 from runtime.testing.models.scripted_lm import ScriptedLM
 from runtime.testing.schedules.deadlock_watch import run_in_virtual_time
 
-TARGET = Path(__file__).parent / "_static" / "timelines.svg"
+FOLDER = Path(__file__).parent / "_static"
+TARGETS = {"timelines.svg": 2, "timelines-narrow.svg": 1}
+"""Each picture, and its columns: that for a phone has one."""
 FAILING = "other"
 INTENT = Intent(TEXT, LABEL, NOW)
 MESSAGES = [{"role": "user", "content": TEXT}]
@@ -186,9 +188,12 @@ HEIGHT = TITLE + 3 * ROW + FOOT + GAP
 GREY, BLUE, RED, INK = "#8c959f", "#0969da", "#cf222e", "#24292f"
 
 
-def draw(runs: Sequence[Run]) -> str:
-    """The picture, ending with a newline: two columns of panels on one scale."""
-    width, height = 2 * PANEL, math.ceil(len(runs) / 2) * HEIGHT + 8 + ROW
+def draw(runs: Sequence[Run], columns: int = 2) -> str:
+    """The picture, ending with a newline: columns of panels on one scale."""
+    rows = math.ceil(len(runs) / columns)
+    marks = list(legend(columns))
+    width, bottom = columns * PANEL, rows * HEIGHT + 8
+    height = bottom + max(y for _, y, _, _ in marks) + ROW
     size = f'width="{width:g}" height="{height:g}"'
     font = f'font-family="ui-monospace, monospace" font-size="13" fill="{INK}"'
     lines = [
@@ -197,9 +202,11 @@ def draw(runs: Sequence[Run]) -> str:
         f'<rect {size} fill="white"/>',
     ]
     for index, each in enumerate(runs):
-        column, row = divmod(index, math.ceil(len(runs) / 2))
+        column, row = divmod(index, rows)
         lines += [f'<g transform="translate({column * PANEL:g} {row * HEIGHT + 8:g})">', *panel(each), "</g>"]
-    return "\n".join([*lines, *legend(height - 12), "</svg>\n"])
+    for x, y, mark, words in marks:
+        lines += [f'<g transform="translate({x:g} {bottom + y + 8:g})">', mark, text(28, 0, words, size=12), "</g>"]
+    return "\n".join([*lines, "</svg>\n"])
 
 
 def panel(run: Run) -> Iterator[str]:
@@ -224,14 +231,17 @@ def bar(row: Row, middle: float) -> Iterator[str]:
         yield f'<path d="M{x - 5:.1f} {middle - 5:g}l10 10m0 -10l-10 10" stroke="{RED}" stroke-width="2.5"/>'
 
 
-def legend(y: float) -> Iterator[str]:
-    """What the marks mean."""
-    yield f'<rect x="12" y="{y - 9:g}" width="22" height="10" rx="2" fill="{BLUE}"/>'
-    yield text(40, y, "a request at the model", size=12)
-    yield f'<path d="M224 {y - 4:g}h22" stroke="{GREY}" stroke-width="2"/>'
-    yield text(252, y, "waiting", size=12)
-    yield f'<path d="M324 {y - 9:g}l10 10m0 -10l-10 10" stroke="{RED}" stroke-width="2.5"/>'
-    yield text(342, y, "the actor crashes; its successor gets the message again", size=12)
+def legend(columns: int) -> Iterator[tuple[float, float, str, str]]:
+    """What the marks mean: the place of each below the panels, its drawing and its words; one column has several lines."""
+    request = f'<rect y="-9" width="22" height="10" rx="2" fill="{BLUE}"/>'
+    waiting = f'<path d="M0 -4h22" stroke="{GREY}" stroke-width="2"/>'
+    crash = f'<path d="M6 -9l10 10m0 -10l-10 10" stroke="{RED}" stroke-width="2.5"/>'
+    places = [(12, 0), (212, 0), (312, 0), (0, 0)] if columns > 1 else [(12, 0), (212, 0), (12, ROW), (12, 2 * ROW)]
+    words = ["a request at the model", "waiting", "the actor crashes;", "its successor gets the message again"]
+    if columns > 1:
+        words[2:] = [" ".join(words[2:])]
+    for (x, y), mark, told in zip(places, (request, waiting, crash, ""), words, strict=False):
+        yield x, y, mark, told
 
 
 def in_flight(run: Run) -> int:
@@ -251,4 +261,6 @@ def text(x: float, y: float, words: str, *, size: float = 13, weight: str = "nor
 
 
 if __name__ == "__main__":
-    TARGET.write_text(draw(measured()), encoding="utf-8")
+    found = measured()
+    for name, columns in TARGETS.items():
+        (FOLDER / name).write_text(draw(found, columns), encoding="utf-8")

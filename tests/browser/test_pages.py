@@ -35,6 +35,8 @@ BLAME = """async (events) => {
   const told = blameOf(timeline(events));
   return { ...told, path: told.path.map((each) => ({ ...each, bar: null })) };
 }"""
+CUT = """() => [...document.querySelectorAll("main td")]
+  .filter((cell) => cell.scrollWidth > cell.clientWidth + 1 && cell.clientWidth < 300).map((cell) => cell.innerText)"""
 DROP = """([text, name]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name));
@@ -208,6 +210,9 @@ def test_nothing_is_wider_than_a_small_screen(service: Any, page: Any, port: int
         page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
         page.locator("main h1").wait_for()
         assert page.locator("main").bounding_box()["width"] <= 320
+        tab = page.locator("nav a.on").bounding_box()
+        assert 0 <= tab["x"] <= 320 - tab["width"], "which view this is cannot be seen"
+        assert page.evaluate(CUT) == []
 
 
 def test_a_run_that_asks_a_model_which_fails_shows_its_calls_its_text_and_what_to_blame(page: Any, port: int) -> None:
