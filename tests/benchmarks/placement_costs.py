@@ -22,8 +22,8 @@ import trio
 from runtime import open_runtime
 from runtime.placement import Here, Processes, Sharded
 from runtime.placement.frames import HEADER_BYTES
+from tests.benchmarks.hosts_work import Echo, Keyed, Napper, Pile, Ping, piles, raw_stream
 from tests.benchmarks.measuring import judged
-from tests.benchmarks.placed_works import Echo, Keyed, Napper, Pile, Ping, piles, raw_stream
 
 ASK_BYTES: Final = HEADER_BYTES + 110
 """About what an ask of a number is in a frame, there; on its way back it is less."""
