@@ -25,9 +25,9 @@ from runtime.journal.store import Store
 from runtime.placement import Processes
 from runtime.testing.models.process import loopback_process
 from tests.benchmarks.durable_steps import STEPS, TEXT, Over, There, to_and_fro
+from tests.benchmarks.hosted_works import Echo
 from tests.benchmarks.lm_calls import load_all, measured
 from tests.benchmarks.lm_works import LATENCY_S, MODELS
-from tests.benchmarks.placed_works import Echo
 from tests.benchmarks.placement_costs import item_us
 from tests.runtime.journal.postgres_server import Server, programs
 

@@ -19,7 +19,7 @@ from actors import HostLost, PlaceUnavailable, RunFailed, UsageError
 from runtime import ActorCrashed, NodeReported, open_runtime
 from runtime.placement import HostLost as HostLostEvent
 from runtime.placement import HostPending, HostStarted, OpenedPlace
-from runtime.placement.ray import RayHosts, cluster, launcher
+from runtime.placement.ray import RayHosts, cluster, dialled_hosts, launcher
 from tests.runtime.placement import fake_launcher, parts
 from tests.runtime.placement.parts import Paper
 from tests.runtime.placement.test_processes import PATIENCE_S, is_alive, parents, until, until_gone
@@ -94,6 +94,18 @@ async def test_what_no_node_has_room_for_is_waited_for_no_longer_than_allowed():
             await runtime.deploy(parts.graph)
 
     assert "; it needs 1 nowhere, and free there was: 127.0.0.1: 0 of 0 nowhere" in str(failure.value)
+
+
+async def test_a_start_that_is_cancelled_waits_for_no_time_to_pass_and_leaves_nothing(monkeypatch):
+    """Its guardian is there, and the host has not dialled in yet: the end of both is heard although the task is cancelled."""
+    for name in ("END_S", "KILL_S"):
+        monkeypatch.setattr(dialled_hosts, name, PATIENCE_S)
+    with trio.fail_after(PATIENCE_S):
+        async with open_runtime(places={"cpu": fake(1)}) as runtime, trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.deploy, parts.graph)
+            await until(lambda: len(list(below(os.getpid()))) == 3)  # the launcher, the guardian and the host
+            nursery.cancel_scope.cancel()
+    assert list(below(os.getpid())) == []
 
 
 async def test_a_cluster_that_lets_everybody_in_is_not_used():
