@@ -7,6 +7,8 @@
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
 #   make browser    the inspector and every page of the docs in a headless Chromium
+#   make test-ray   the tests of hosts that Ray places, on a cluster of three nodes that it starts on this machine
+#   make bench-ray  what placed calls cost beside calls of Ray's
 #   make model      an agent with a real language model, of 270 million parameters, which it installs (270 MB)
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
@@ -26,7 +28,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here model explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
+.PHONY: help demo test postgres chaos browser browser-here test-ray bench-ray ray-here bench-ray-here model explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -78,6 +80,11 @@ $(VENV)/browser.stamp: requirements/browser.txt $(VENV)/test.stamp
 	@$(PIP) install --require-hashes --no-deps -r requirements/browser.txt
 	@touch $@
 
+$(VENV)/ray.stamp: requirements/ray.txt $(VENV)/test.stamp
+	@echo "== installing requirements/ray.txt"
+	@$(PIP) install --require-hashes --no-deps -r requirements/ray.txt
+	@touch $@
+
 # The model is another process: nothing else is needed there.
 $(VENV)-model/model.stamp: requirements/model.txt
 	@$(MAKE) $(VENV)-model/made.stamp VENV=$(VENV)-model
@@ -111,6 +118,19 @@ browser:
 
 browser-here: $(VENV)/browser.stamp docs
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+# Ray is large, and stays out of the other environments. Its processes are ended by their ids: `ray stop` would end everybody's.
+test-ray:
+	@$(MAKE) ray-here VENV=.venv-ray
+
+ray-here: $(VENV)/ray.stamp
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m ray tests/placement_ray $(ARGS)
+
+bench-ray:
+	@$(MAKE) bench-ray-here VENV=.venv-ray
+
+bench-ray-here: $(VENV)/ray.stamp
+	@$(BIN)/python -m tests.benchmarks.placed_calls $(ARGS)
 
 model: $(VENV)/test.stamp $(VENV)-model/model.stamp
 	@UNDERSTUDY_MODEL_PYTHON=$(abspath $(VENV)-model/bin/python) $(BIN)/python -m pytest -m chaos tests/runtime/lm/test_small_model.py $(ARGS)
@@ -242,7 +262,7 @@ wheel: $(VENV)/run.stamp
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp
-	@for set in run test check bench browser model; do echo "== requirements/$$set.txt"; \
+	@for set in run test check bench browser ray model; do echo "== requirements/$$set.txt"; \
 		(cd requirements && "$(abspath $(BIN))"/$(COMPILE) $(ARGS) $$set.in -o $$set.txt) || exit 1; done
 
 clean:

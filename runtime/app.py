@@ -266,9 +266,11 @@ async def _keep(
     try:
         due = (taking_up.take_up, scheduler.run) if take_up else ()
         if common is not None:
-            keeping.before_close, due = common.close, (*due, common.run)
+            due = (*due, common.run)
+            keeping.before_close.append(common.close)
         if engine.everywhere is not None:
             due = (*due, *engine.everywhere.tasks(store))
+            keeping.before_close.append(engine.everywhere.flush)
         await runtime.spawn(Keeper, keeping, engine.outside.hear, *due, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):

@@ -8,12 +8,21 @@ import re
 import shlex
 import shutil
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import trio
 
 from runtime.cli.main import main
+from runtime.journal.records import CODES, RecordKind
+from runtime.serve.keys import new_key
+from tests.patience import PATIENCE_S
+from tests.runtime.embed.servers import serving
+from tests.runtime.journal.postgres_server import REASON, programs, running
+from tests.runtime.serve.test_servers import until
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs/examples/docker"
@@ -104,6 +113,56 @@ def test_no_secret_stands_in_the_compose_file() -> None:
     for service in compose()["services"].values():
         for name, value in service.get("environment", {}).items():
             assert not SECRET.search(name) or value.startswith("${"), name
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(programs() is None, reason=REASON)
+async def test_what_one_of_the_two_leaves_when_it_is_killed_the_other_finishes(tmp_path: Path) -> None:
+    """The commands of the compose file as processes, on a server of the test's: there is not always a Docker daemon."""
+    services = compose()["services"]
+    key, line = new_key("me", ["run"])
+    environment = {"UNDERSTUDY_API_KEYS": str(line)}
+    with running() as server:
+        assert await trio.to_thread.run_sync(main, [*services["tables"]["command"][1:-1], server.address()]) == 0
+        async with AsyncExitStack() as stack:
+            owners: list[Any] = []
+            for name in ("first", "second"):
+                folder = tmp_path / name
+                folder.mkdir()
+                command = as_process(services[name]["command"], server.address())
+                owners.append(await stack.enter_async_context(serving(command, environment, folder, FOLDER)))
+            clients = [
+                httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{owner.port}",
+                    headers={"authorization": f"Bearer {key}"},
+                    trust_env=False,
+                    timeout=PATIENCE_S,
+                )
+                for owner in owners
+            ]
+            first, second = [await stack.enter_async_context(each) for each in clients]
+            started = await first.post("/v1/graphs/letters/runs", json={"input": {"number": 7}})
+            assert started.is_success, started.text
+            run = f"/v1/runs/{started.json()['id']}"
+            await until(first, f"{run}/questions", lambda reply: bool(reply.json()["questions"]))
+
+            owners[0].process.kill()
+
+            [question] = (await second.get(f"{run}/questions")).json()["questions"]
+            assert (await second.post(question["links"]["answer"], json={"by": "ada"})).is_success
+            await until(second, run, lambda reply: reply.json()["status"] == "succeeded")
+            assert (await second.get(run)).json()["output"] == {"text": "sent, approved by ada"}
+        finished = server.query("select path from understudy.journal where kind = %s", CODES[RecordKind.FINISHED])
+    assert len(finished) == len(set(finished)) == 2
+
+
+def as_process(command: list[str], store: str) -> list[str]:
+    """A command of the compose file, on a port and with a store of this machine."""
+    assert command[0] == "understudy"
+    given = ["tests.runtime.serve.command", *command[1:]]
+    given[given.index("--host") + 1] = "127.0.0.1"
+    given[given.index("--store") + 1] = store
+    return [*given, "--port", "{port}"]
 
 
 @pytest.mark.chaos

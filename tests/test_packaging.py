@@ -126,7 +126,7 @@ def test_the_wheel_brings_the_command_the_pytest_plugin_and_the_licence(wheel: z
     assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["run", "test", "check", "bench", "browser"])
+@pytest.mark.parametrize("name", ["run", "test", "check", "bench", "browser", "ray"])
 def test_every_pin_has_a_hash_and_no_registry_is_named(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     pins = [block for block in text.replace("\\\n", " ").splitlines() if block and not block.startswith("#")]
@@ -147,4 +147,4 @@ def test_the_workflow_calls_make_on_every_supported_python_and_no_strange_action
     assert re.findall(r"python: \[(.*)\]", workflow) == [", ".join(f'"{version}"' for version in supported)]
     assert set(re.findall(r"uses: (\S+)@v\d+\.\d+\.\d+\n", workflow)) == {"actions/checkout", "actions/setup-python"}
     assert workflow.count("uses: ") == len(re.findall(r"@v\d+\.\d+\.\d+\n", workflow))
-    assert targets == {"test", "check", "env-", "quick-", "PYTHON=python"}
+    assert targets == {"test", "test-ray", "check", "env-", "quick-", "PYTHON=python"}

@@ -1,7 +1,8 @@
 """Programs in processes of their own that need not import the slow libraries first: each is a fork of one that has them.
 
-``python -m tests.warm MODULE…`` is that one: it imports these, reads a job from each line of its input, and writes how the
-process for it has ended.
+``python -m tests.warm DOOR MODULE…`` is that one: it imports these, reads a job from each line of its input, and writes how the
+process for it has ended. At the door, the number of a socket, it takes jobs from ``tests.reader``: several run at the same time,
+each with streams that come with it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import importlib
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PAGES: Final = ("runtime.evaluate", "runtime.serve", "runtime.telemetry", "runtime.testing", "runtime.tools", "dspy", "litellm")
-"""What the pages of the documentation import, among them what takes seconds."""
+PAGES: Final = (
+    *("runtime.evaluate", "runtime.serve", "runtime.telemetry", "runtime.testing", "runtime.tools", "dspy", "litellm"),
+    *("runtime.cli.main", "pytest", "pytest_trio.plugin", "hypercorn.__main__", "hypercorn.trio", "uvicorn"),
+)
+"""What the pages of the documentation import, and their commands, among them what takes seconds."""
 SESSIONS: Final = (
     "pytest_trio.plugin",
     "_hypothesis_pytestplugin",
@@ -45,15 +52,24 @@ class Warm:
     def __init__(self, *modules: str) -> None:
         """It begins to import `modules` now, and is ready when the first job is done."""
         self._folder = tempfile.TemporaryDirectory(prefix="understudy-warm-")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", *modules],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(self.door))
+            door.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm", str(door.fileno()), *modules],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                pass_fds=[door.fileno()],
+            )
         atexit.register(self._end)
+
+    @property
+    def door(self) -> Path:
+        """Where it takes jobs from other processes; one that comes before the modules are imported waits."""
+        return Path(self._folder.name, "door")
 
     def run(self, file: Path, name: str) -> subprocess.CompletedProcess[str]:
         """Run `file` in its folder as module `name`; a deprecation that such a module is to blame for is an error."""
@@ -110,13 +126,42 @@ def warm(*modules: str) -> Warm:
     return Warm(*modules)
 
 
-def _serve() -> None:
-    for line in sys.stdin:
+def _serve(door: socket.socket) -> None:
+    visitors: set[int] = set()
+    while True:
+        ready, _, _ = select.select([sys.stdin, door], [], [])
+        visitors -= {pid for pid in visitors if os.waitpid(pid, os.WNOHANG) != (0, 0)}
+        if door in ready:
+            visitors.add(_visit(door))
+            continue
+        line = sys.stdin.readline()  # one at a time is sent, so no second one hides in the buffer
+        if not line:
+            return
         child = os.fork()
         if not child:
+            door.close()
             _become(json.loads(line))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+
+
+def _visit(door: socket.socket) -> int:
+    """Begin the job of whoever stands at the door, who is sent the id of its process and then its exit code."""
+    visitor, _ = door.accept()
+    _, streams, _, _ = socket.recv_fds(visitor, 1, 3)
+    job = b"".join(iter(lambda: visitor.recv(65_536), b""))
+    child = os.fork()
+    if not child:
+        door.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        visitor.sendall(b"%d\n" % os.getpid())
+        _perform(json.loads(job), lambda code: visitor.sendall(b"%d\n" % code))
+    for stream in streams:
+        os.close(stream)
+    visitor.close()
+    return child
 
 
 def _become(job: Any) -> NoReturn:
@@ -128,17 +173,25 @@ def _become(job: Any) -> NoReturn:
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
+    _perform(job, lambda _: None)
+
+
+def _perform(job: Any, tell: Callable[[int], None]) -> NoReturn:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - what was read ahead of it isn't this process's
     os.environ.clear()
     os.environ.update(job["environ"])
     os.chdir(job["folder"])
-    sys.path.insert(0, "" if job["run"] == "file" else job["folder"])
+    if job["run"] != "command":
+        sys.path.insert(0, "" if job["run"] == "file" else job["folder"])
     sys.argv = job["argv"]
     code = 1
     try:
         if job["run"] == "file":
             warnings.filterwarnings("error", category=DeprecationWarning, module=job["name"])
             runpy.run_path(job["what"], run_name=job["name"])
+        elif job["run"] == "command":
+            module, _, function = job["what"].partition(":")
+            sys.exit(getattr(importlib.import_module(module), function)())
         else:
             runpy.run_module(job["what"], run_name=job["name"], alter_sys=True)
         code = 0
@@ -152,12 +205,13 @@ def _become(job: Any) -> NoReturn:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+        tell(code)
         os._exit(code)  # taking thousands of modules apart takes longer than most files
 
 
 if __name__ == "__main__":
-    for module in sys.argv[1:]:
+    for module in sys.argv[2:]:
         __import__(module)
     assert threading.active_count() == 1, "a fork has none of the other threads"
     gc.freeze()  # or each fork would copy them to look at them
-    _serve()
+    _serve(socket.socket(fileno=int(sys.argv[1])))

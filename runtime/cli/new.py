@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import os
 import re
@@ -29,6 +30,8 @@ FILES: Final = {
 }
 """What a new project consists of: each file, and its template in ``runtime/cli/starter``; None makes it empty."""
 
+EXTRAS: Final = {"testing": "pytest_trio", "serve": "hypercorn"}
+"""What the project needs besides understudy, each with a module that shows whether it is installed."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _TAKEN: Final = frozenset({"actors", "runtime", "understudy", "tests", "test"})
 """Names of packages with which the project's own would hide another that it needs."""
@@ -59,8 +62,11 @@ def run(options: Options) -> int:
         _write(place, package, options.name)
     except OSError as error:
         raise WrongUsage(f"{place} cannot be made: {error.strerror or error}") from error
+    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+    install = f"pip install 'understudy[{','.join(missing)}]'"
     commands = {
         f"cd {place}": "",
+        **({install: "# what its test and its service need; before a release, the path of the checkout"} if missing else {}),
         "python -m pytest": "# no key, no network",
         f"understudy graph check {package}/graph.py:graph": "# is it in order?",
         f"python -m {package}.service": "# over HTTP; needs a provider's key for its answers",

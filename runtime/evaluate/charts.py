@@ -16,8 +16,9 @@ from runtime.evaluate.results import TimedStep
 _UNSHOWN = re.compile(r"[^\t\n\x20-\x7e\xa0-\u200d\u2010-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What neither XML nor a page can hold, and what changes the direction of a text."""
 
-WIDTH, ROW, LEFT, RIGHT = 520, 24, 120, 76
+WIDTH, ROW, LEFT, RIGHT = 560, 24, 160, 76
 LABEL_CHARS = 17
+"""So many fit on the left even if they are wide."""
 BINS = 20
 _DONE = "done"
 

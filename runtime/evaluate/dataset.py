@@ -173,6 +173,13 @@ class Dataset(Sequence[Example]):
         return iter(self.examples)
 
 
+@final
+class TextCell(str):
+    """A cell of CSV that is a label. It is a text; only what it is compared with can tell whether a number was meant."""
+
+    __slots__ = ()
+
+
 def _table(text: str) -> Iterator[tuple[int, Any]]:
     """The rows of CSV by the line on which they end; a row that doesn't fit the first line is a text that says so."""
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
@@ -215,6 +222,8 @@ def _example(row: Any, types: Sequence[type], number: str, *, is_text: bool) -> 
     if is_text:
         given = _from_text(given, types)
     labels = {name: value for name, value in fields.items() if name not in own and name not in {"id", "slice"}}
+    if is_text:
+        labels = {name: TextCell(value) for name, value in labels.items()}
     identity = number if "id" in own else str(fields.get("id", number))
     return Example(identity, _message(given, types, None), labels, None if "slice" in own else _text(fields.get("slice")))
 

@@ -20,12 +20,12 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse; display: block; overflow-x: auto } th, td { text-align: left; padding: .25rem .9rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.4 ui-monospace, monospace }
 svg { max-width: 100%; height: auto; font: 13px system-ui, sans-serif; fill: var(--ink); display: block }
 .dim { fill: var(--dim); color: var(--dim) }
 .bar, circle { fill: var(--bar) } circle { fill-opacity: .55 }
-.bad { fill: var(--bad) } .axis { stroke: var(--line) } .verdict { font-size: 1.1rem }
+.bad { fill: var(--bad); color: var(--bad) } .axis { stroke: var(--line) } .verdict { font-size: 1.1rem }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer }
 """
 
@@ -130,7 +130,8 @@ def _table(done: Evaluation) -> str:
 
 def _row(row: RowResult, metrics: Sequence[str]) -> str:
     scores = ", ".join(f"{name} {row.scores[name]:.3g}" for name in metrics)
-    told = f"<summary>{markup(_title(row))}: {markup(scores)}, {_seconds(row.latency_s)}</summary>"
+    failed = '<span class="bad">failed</span>, ' if row.error is not None else ""
+    told = f"<summary>{markup(_title(row))}: {failed}{markup(scores)}, {_seconds(row.latency_s)}</summary>"
     pairs = [("input", row.input), ("output", row.output), ("error", row.error or ""), *row.reasons.items()]
     cells = "".join(f"<tr><td>{markup(name)}</td><td><pre>{markup(text)}</pre></td></tr>" for name, text in pairs if text)
     return f"<details>{told}<table>{cells}</table>{timeline(row.timeline)}</details>"

@@ -140,9 +140,13 @@ class Evaluation:
         return known[min(len(known) - 1, math.ceil(share * len(known)) - 1 if share else 0)] if known else math.nan
 
     def worst(self, count: int = 10, metric: str | None = None) -> tuple[RowResult, ...]:
-        """The rows with the lowest scores; of equal ones, the slowest."""
+        """The rows with the lowest scores; of equal ones, those that failed, then the slowest."""
         name = metric or self.metrics[0]
-        return tuple(sorted(self.results, key=lambda row: (row.scores[name], -(row.latency_s or 0.0), row.id))[:count])
+
+        def badness(row: RowResult) -> tuple[float, bool, float, str]:
+            return row.scores[name], row.error is None, -(row.latency_s or 0.0), row.id
+
+        return tuple(sorted(self.results, key=badness)[:count])
 
     def header(self) -> str:
         """The first line of its file."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, final
 
 import attrs
@@ -14,7 +15,7 @@ import trio
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
-from runtime.evaluate.dataset import Example
+from runtime.evaluate.dataset import Example, TextCell
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.records.run_record import Spend, Step
 from runtime.lm.limits.budget import Budget
@@ -137,12 +138,25 @@ def exact(example: Example, output: Any, trace: Trace) -> bool:
     expected: Any = example.expected
     kind = type(cast("object", output))
     attributes = _attributes(cast("Any", kind))  # mypy takes a class for one that cannot be hashed
+    if isinstance(expected, TextCell):
+        said = [output] if attributes is None else [getattr(output, attribute) for attribute in attributes.values()]
+        expected = _meant(expected, said)
     if attributes is None or type(expected) is kind:
         return bool(output == expected)
     if isinstance(expected, Mapping):
         wanted = cast("Mapping[str, Any]", expected)
         return all(name in attributes and getattr(output, attributes[name]) == value for name, value in wanted.items())
     return len(attributes) == 1 and all(getattr(output, attribute) == expected for attribute in attributes.values())
+
+
+def _meant(cell: TextCell, said: Sequence[object]) -> object:
+    """What a cell of CSV means beside the fields of an output: a text beside a text, else JSON, if it is some."""
+    if len(said) == 1 and isinstance(said[0], str):
+        return cell
+    try:
+        return cast("object", json.loads(cell))
+    except (ValueError, RecursionError):
+        return cell
 
 
 cost = Metric("cost", Measure(lambda spend, latency_s, steps: spend.cost_usd), high=math.inf, less_is_better=True)

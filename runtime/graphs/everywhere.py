@@ -129,12 +129,17 @@ class Everywhere:
         while True:
             await self._has_any.wait()
             await trio.sleep(GATHER_S)
-            gathered, self._waiting, self._bytes, self._has_any = self._waiting, [], 0, trio.Event()
-            assert self._store is not None, "it carries news"
-            try:
-                await self._store.announce(("[" + ",".join(each.told for each in gathered) + "]").encode())
-            except StoreError as error:
-                self._drop(gathered, DeadReason.FAILED, error)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Announce what has gathered, now: the last of it before the store is closed."""
+        gathered, self._waiting, self._bytes, self._has_any = self._waiting, [], 0, trio.Event()
+        if not gathered or self._store is None:
+            return
+        try:
+            await self._store.announce(("[" + ",".join(each.told for each in gathered) + "]").encode())
+        except StoreError as error:
+            self._drop(gathered, DeadReason.FAILED, error)
 
     # --- from others ------------------------------------------------------------------------------------------------------
 

@@ -59,8 +59,8 @@ class Keeping:
         """For what a stored run needs besides its nodes."""
         self._publish = publish
         self.retention = retention
-        self.before_close: Callable[[], Awaitable[None]] | None = None
-        """Called while the store is still open, when nothing of the runtime uses it any more."""
+        self.before_close: list[Callable[[], Awaitable[None]]] = []
+        """Called in turn, while the store is still open, when nothing of the runtime uses it any more."""
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -172,9 +172,9 @@ class Keeper(Actor):
                     yield
                 finally:
                     keeping.nursery = None
-                    with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S), contextlib.suppress(StoreError):
-                        if keeping.before_close is not None:
-                            await keeping.before_close()
+                    for call in keeping.before_close:
+                        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S), contextlib.suppress(StoreError):
+                            await call()
                     with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S), contextlib.suppress(StoreError):
                         await keeping.store.close()
                     nursery.cancel_scope.cancel()

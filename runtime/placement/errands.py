@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 import attrs
 
@@ -123,9 +123,8 @@ class Errands:
         """The graph that a host wants to be run: one that is deployed, or stands in a module that was imported."""
         name, home = head["graph"], head["home"]
         found = self.known.graphs.get(name)
-        standing = module_level(home) if found is None and home else None
-        if isinstance(standing, Graph) and standing.name == name:
-            found = cast("Graph", standing)
+        if found is None and home:
+            found = _graph_at(home, name)
         if found is None:
             raise UsageError(
                 f"a host runs graph {name!r}, and this runtime has deployed none of that name.\n"
@@ -161,3 +160,10 @@ class Errands:
                 "  Fix: await handle.result() sooner; or keep runs in a store, and look them up there."
             )
         return found
+
+
+def _graph_at(home: str, name: str) -> Graph | None:
+    """The graph of that name that a module has."""
+    standing: Any = module_level(home)
+    is_graph = type(standing) is Graph and standing.name == name
+    return standing if is_graph else None

@@ -50,7 +50,10 @@ class ServerConnection(TCPServer):
             if sent == len(event.data):
                 self._in_a_row += 1
                 return
-            event = RawData(event.data[sent:])
+            self._in_a_row = 0
+            with trio.CancelScope(shield=sent > 0):  # a part has gone: nothing else may come before the rest
+                await super().protocol_send(RawData(event.data[sent:]))
+            return
         self._in_a_row = 0
         await super().protocol_send(event)
 

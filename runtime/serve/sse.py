@@ -159,21 +159,23 @@ class EventStreamResponse:
         Raises:
             HttpProblem: it is one stream too many.
         """
-        self.streams.usage.begin_stream(self.caller)
         try:
-            self._send = send
-            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._write_all)
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                self._nursery.cancel_scope.cancel()
-            if self._failure is not None:
-                raise self._failure
-            if self._is_whole:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self.streams.usage.begin_stream(self.caller)
+            try:
+                self._send = send
+                await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._write_all)
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    self._nursery.cancel_scope.cancel()
+                if self._failure is not None:
+                    raise self._failure
+                if self._is_whole:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            finally:
+                self.streams.usage.end_stream(self.caller)
         finally:
-            self.streams.usage.end_stream(self.caller)
             if self.left is not None and not self.record.is_over:
                 self.left()
 

@@ -60,8 +60,11 @@ class LogEvents:
         self._error_text = error_text
 
     def __call__(self, event: Event) -> None:
-        """Log one event."""
-        logger, level, text, fields = _WRITERS[type(event)](event, self._worded)
+        """Log one event; one of another class is ignored."""
+        write = _WRITERS.get(type(event))
+        if write is None:  # runtime.observe(instrument) gives it all events
+            return
+        logger, level, text, fields = write(event, self._worded)
         if logger.isEnabledFor(level):
             extra = {f"understudy_{name}": value for name, value in fields.items()}
             logger.log(level, text, extra={"understudy_event": type(event).__name__, **extra})

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from actors.argument_checks import check_count, rejected
+from runtime.core.events import Event
 from runtime.core.instruments import Instrument, TellUnmade
 from runtime.graphs.records.run_events import (
     NodeFinished,
@@ -138,7 +139,7 @@ class Recorder(Instrument):
 
     def method_for(self, kind: type[Any]) -> Callable[[Any], object]:
         """See :class:`Instrument`."""
-        return self._happened
+        return self._happened if issubclass(kind, RunEvent) else self._ignore
 
     def unmade_method_for(self, kind: type[Any]) -> TellUnmade | None:
         """See :class:`Instrument`."""
@@ -176,6 +177,9 @@ class Recorder(Instrument):
         self._weight += weight
         if record.waiting or record.next_seq > self._most_events or self._weight > self._most_bytes:
             self._kept(record)
+
+    def _ignore(self, event: Event) -> None:
+        """It is not about a run: ``runtime.observe(recorder)`` gives it all events."""
 
     def _happened(self, event: RunEvent) -> None:
         """Keep `event`, of any class."""

@@ -104,7 +104,7 @@ TICK: list[trio.Event] = [trio.Event()]
 async def app_bare(scope: Any, receive: Any, send: Any) -> None:
     """Streams with no framework and no service: what a connection weighs in the server alone, and a write to it costs.
 
-    ``POST /go?writes=20&wait_s=0.1`` makes each stream write so often, a frame of the length of two events.
+    ``POST /go?writes=20&wait_s=0.1`` makes each stream of a run *ticking* write so often, a frame of the length of two events.
     """
     if scope["type"] == "lifespan":
         while True:
@@ -121,11 +121,13 @@ async def app_bare(scope: Any, receive: Any, send: Any) -> None:
     else:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tick, send)
+        async with trio.open_nursery() if "ticking" in scope["path"] else contextlib.nullcontext() as nursery:
+            if nursery is not None:
+                nursery.start_soon(_tick, send)
             while (await receive())["type"] != "http.disconnect":
                 pass
-            nursery.cancel_scope.cancel()
+            if nursery is not None:
+                nursery.cancel_scope.cancel()
 
 
 async def _tick(send: Any) -> None:

@@ -25,9 +25,9 @@ from runtime.journal.store import Store
 from runtime.placement import Processes
 from runtime.testing.models.process import loopback_process
 from tests.benchmarks.durable_steps import STEPS, TEXT, Over, There, to_and_fro
+from tests.benchmarks.hosted_works import Echo
 from tests.benchmarks.lm_calls import load_all, measured
 from tests.benchmarks.lm_works import LATENCY_S, MODELS
-from tests.benchmarks.placed_works import Echo
 from tests.benchmarks.placement_costs import item_us
 from tests.runtime.journal.postgres_server import Server, programs
 
@@ -133,9 +133,13 @@ def rounded(value: float) -> str:
 # --- measuring ------------------------------------------------------------------------------------------------------------
 
 
+def _left_out(module: str, reason: str) -> None:
+    sys.stdout.write(f"left out: {module}: {reason}\n")
+
+
 def predict_ms(rounds: int) -> float:
     """CPU of a predict call, a hundred together."""
-    (ours,) = load_all(lambda module, reason: sys.stdout.write(f"left out: {module}: {reason}\n"), ["ours"])
+    (ours,) = load_all(_left_out, ["ours"])
     with loopback_process(MODELS, latency_s=LATENCY_S) as provider:
         opened = ours.jobs["predict"]
         return min(measured(ours.loop, opened, provider.api_base, 100, 300).cpu_s for _ in range(rounds)) * 1e3
@@ -212,7 +216,8 @@ def measure(rounds: int) -> Constants:
             server.close()
         found |= {"step_us": min(here for here, _ in costs), "server_step_us": min(there for _, there in costs)}
     found["placed_item_us"] = min(trio.run(item_us, Processes(1), 3000) for _ in range(rounds))
-    return Constants(**found, **trio.run(memory_mb))
+    found |= trio.run(memory_mb)
+    return Constants(**found)
 
 
 def said(constants: Constants) -> Iterator[str]:

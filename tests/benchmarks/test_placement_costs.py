@@ -28,15 +28,8 @@ def test_each_target_is_judged_by_what_was_measured() -> None:
     assert "placed ask / ping-pong over a raw trio stream: 1.90, at most 2: met" in text
     assert "two hosts / one, 5 ms of CPU an item: 1.92, at least 1.8: met" in text
     assert "activations of sharded actors a second: 666.67, at least 500: met" in text
-    assert text.count("target:") == len(TARGETS) - 2
+    assert text.count("target:") == len(TARGETS)
     assert "MISSED" in table({**ROWS, "cancel": 11_000.0})
-
-
-def test_raw_ray_is_judged_where_it_was_measured() -> None:
-    text = table({**ROWS, "raw Ray ask": 920.0, "raw Ray crowd": 330.0})
-
-    assert "placed ask / ask of a raw Ray actor: 0.21, at most 0.25: met" in text
-    assert "256 asks together / raw Ray pipelined, calls a second: 16.50, at least 10: met" in text
 
 
 @pytest.mark.chaos

@@ -37,7 +37,7 @@ async def bare_server(count: int) -> bool:
 
 async def on_one_run(host: Host, count: int) -> bool:
     """So many clients follow one run."""
-    run = await start(host, 5, wait_s=max(0.3, count / 200))
+    run = await start(host, 5, is_held=True)
     before = await host.bytes()
     return await _followed(host, [Reader(run) for _ in range(count)], before, f"{count:,} clients of one run")
 
@@ -45,7 +45,7 @@ async def on_one_run(host: Host, count: int) -> bool:
 async def on_many_runs(host: Host, count: int) -> bool:
     """So many clients, each with a run."""
     alone = await host.bytes()
-    readers = [Reader(await start(host, 5, wait_s=max(0.3, count / 200))) for _ in range(count)]
+    readers = [Reader(await start(host, 5, is_held=True)) for _ in range(count)]
     before = await host.bytes()
     say(f"{count:,} runs that no one follows: {(before - alone) / count / 1024:.1f} KiB a run")
     return await _followed(host, readers, before, f"{count:,} clients of {count:,} runs")
@@ -58,6 +58,7 @@ async def _followed(host: Host, readers: list[Reader], before: int, what: str) -
         for each in readers:
             await each.begun.wait()
         held = await host.bytes() - before
+        await host.ask("POST", "/go", {})  # until then the runs wait
     seen = whole(readers, 12)
     say(f"{what}: {seen:,} saw every event once; {held / len(readers) / 1024:.1f} KiB a client")
     return seen == len(readers)

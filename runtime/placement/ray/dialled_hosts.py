@@ -49,18 +49,25 @@ class DialledHost:
         assert self._gone is not None, "it is set before"
         return self._gone
 
-    async def hear_of_its_end(self, told: Callable[[], Awaitable[Gone]]) -> None:
-        """Wait until its guardian, or its engine, says that it is gone; the first of them is believed."""
-        gone = await told()
-        self._gone = self._gone or gone
-        self._over.set()
+    async def hear_of_its_end(self, listening: trio.CancelScope, *tellers: Callable[[], Awaitable[Gone]]) -> None:
+        """Listen to its guardian and its engine, within the scope; the first that says that it is gone is believed."""
+
+        async def listen(teller: Callable[[], Awaitable[Gone]]) -> None:
+            gone = await teller()
+            self._gone = self._gone or gone
+            self._over.set()
+
+        with listening:
+            async with trio.open_nursery() as nursery:
+                for teller in tellers:
+                    nursery.start_soon(listen, teller)
 
     async def end(self) -> None:
-        """End it by the end of its link; kill it if it does not."""
+        """End it by the end of its link; kill it if it does not, or has none yet."""
         if self._stream is not None:
             await trio.aclose_forcefully(self._stream)
-        with trio.move_on_after(END_S):
-            await self._over.wait()
+            with trio.move_on_after(END_S):
+                await self._over.wait()
         if not self._over.is_set():
             self.kill()
             with trio.move_on_after(KILL_S):
@@ -114,16 +121,17 @@ class OpenedCluster:
         line = GuardianLine(control, self._dead_after_s)
         host = DialledHost(line)
         failure: BaseException | None = None
+        # A task that is cancelled in the block still ends the host, and must hear of its end, or it waits for as long as it may.
+        listening = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(host.hear_of_its_end, line.carry)
-            nursery.start_soon(host.hear_of_its_end, order.ended)
+            nursery.start_soon(host.hear_of_its_end, listening, line.carry, order.ended)
             try:
                 yield host
             except BaseException as error:  # noqa: BLE001 - raised below: the nursery would make a group of it
                 failure = error
             with trio.CancelScope(shield=True):
                 await host.end()
-            nursery.cancel_scope.cancel()
+            listening.cancel()
         if failure is not None:
             raise failure
 

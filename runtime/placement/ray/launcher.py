@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 PROBE: Final = "--probe"
@@ -26,8 +26,8 @@ PROBE_S: Final = 30.0
 """How long a cluster may take to answer."""
 LOOK_S: Final = 0.5
 """How often it is looked whether nodes have room for what waits."""
-SETTLED_S: Final = 5.0
-"""After how long what a node has free no longer holds what it is about to start."""
+SETTLED_S: Final = 30.0
+"""After how long what is not placed waits for room: before, a node that has started its process has that much less free, too."""
 _MOST_NODES: Final = 5
 _CLOSED: Final = "AuthenticationError"
 
@@ -240,8 +240,8 @@ def open_to_all(address: str) -> str:
 
 def probe(address: str) -> dict[str, Any]:
     """Whether a cluster answers a process with the tokens of this one, and the addresses of its nodes."""
-    client: Any = importlib.import_module("ray._raylet").GcsClient
     try:
+        client: Any = importlib.import_module("ray._raylet").GcsClient
         nodes = client(address=address).get_all_node_info()
         return {"nodes": [node.node_manager_address for node in nodes.values() if not node.state]}
     except Exception as error:  # noqa: BLE001 - of a private part of a library: what it raises is told as it is
@@ -275,14 +275,16 @@ def judged(address: str) -> bool:
         OpenToAll: it lets everybody in who reaches it from elsewhere. ConnectionError: it does not answer.
     """
     host = address.rpartition(":")[0].strip("[]")
-    found = probed(address, RAY_AUTH_MODE="disabled")
+    with ThreadPoolExecutor(1) as beside:  # each takes as long as Ray takes to import
+        identified = beside.submit(probed, address) if is_loopback(host) else None
+        found = probed(address, RAY_AUTH_MODE="disabled")
     if "failed" in found:
         raise ConnectionError(found["failed"])
     is_open = "nodes" in found
     far = [each for each in [host, *found.get("nodes", ())] if not is_loopback(each)]
     if is_open and far:
         raise OpenToAll(open_to_all(far[0]))
-    if is_loopback(host) and (is_open or all(map(is_loopback, probed(address).get("nodes", ("elsewhere",))))):
+    if is_open or (identified is not None and all(map(is_loopback, identified.result().get("nodes", ("elsewhere",))))):
         # Otherwise Ray replaces such an address by one that others can reach, where nothing listens.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return is_open

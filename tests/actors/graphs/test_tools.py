@@ -185,6 +185,18 @@ def test_wrong_tools_are_problems_that_say_what_to_write():
     assert len(by_code["tool-type"]) == 1
 
 
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "a\u202eb", "a b", "x" * 65])
+def test_a_name_that_could_be_anything_else_than_a_name_is_a_problem_that_shows_it(name):
+    def look(at: str) -> str:
+        return at
+
+    [(code, message, fix)] = problems_of(tool(look, name=name))
+
+    assert code == "tool-name"
+    assert repr(name)[:40] in message
+    assert fix.endswith("1 to 64 letters, digits, '_' and '-'.")
+
+
 def test_problems_name_the_tool_and_its_line():
     def bare(at) -> str:
         return str(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -173,3 +174,24 @@ def test_the_command_says_what_to_do_next(tmp_path: Path) -> None:
     assert "cd tea" in out
     assert "python -m pytest" in out
     assert (tmp_path / "tea" / "tea" / "graph.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("absent", "line"),
+    [
+        ({"pytest_trio"}, "pip install 'understudy[testing]'"),
+        ({"pytest_trio", "hypercorn"}, "pip install 'understudy[testing,serve]'"),
+        (set[str](), None),
+    ],
+)
+def test_extras_that_are_missing_are_the_first_thing_to_do(
+    absent: set[str], line: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the next command would end with Python's own words: No module named pytest."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
+
+    assert new.run(new.Options("tea", str(tmp_path / "tea"))) == 0
+
+    steps = capsys.readouterr().out.splitlines()[2:]
+    assert [step.split("  #")[0].strip() for step in steps if "pip install" in step] == ([line] if line else [])
+    assert "pip install" in steps[1] or line is None

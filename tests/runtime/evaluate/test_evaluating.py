@@ -330,6 +330,33 @@ def test_csv_and_lists_and_dspy_examples_are_rows(tmp_path: Path) -> None:
     assert Dataset.of([Like(), Sum(1, 1)], adding())[0].expected == 7
 
 
+def test_a_cell_of_csv_is_the_number_that_it_is_compared_with(tmp_path: Path) -> None:
+    """Texts only, it scored 0 for every right answer that wasn't a text."""
+
+    @attrs.frozen
+    class Named:
+        name: str
+
+    @attrs.frozen
+    class Both:
+        name: str
+        value: int
+
+    table = tmp_path / "rows.csv"
+    table.write_text('left,right,expected\n1,2,3\n1,2,three\n1,2,"{""value"": 3}"\n')
+
+    number, word, fields = Dataset.load(table, adding())
+
+    assert exact(number, Total(3), ())
+    assert not exact(number, Total(4), ())
+    assert exact(number, Named("3"), ())
+    assert exact(number, 3, ())
+    assert not exact(word, Total(3), ())
+    assert exact(word, Named("three"), ())
+    assert exact(fields, Both("c", 3), ())
+    assert not exact(fields, Both("c", 4), ())
+
+
 def test_cells_that_are_missing_or_too_many_make_a_bad_row_and_no_label(tmp_path: Path) -> None:
     table, broken = tmp_path / "rows.csv", tmp_path / "broken.csv"
     table.write_text("left,right,expected\n1,2,3\n1,2\n1,2,3,4\n\n5,6,11\n")

@@ -56,6 +56,17 @@ async def test_the_page_needs_nothing_else_and_holds_no_markup_of_a_model(done: 
     assert "exact: undecided" in page
 
 
+async def test_the_page_names_a_slice_as_a_whole_and_shows_which_rows_failed(done: Evaluation, autojump_clock: MockClock) -> None:
+    long = "deliveries of heavy goods"
+    slow = attrs.evolve(done, results=tuple(attrs.evolve(row, slice=long, scores={"exact": 0.0}) for row in done.results))
+
+    page = to_html(slow)
+
+    assert f"…<title>{long}</title>" in page
+    assert [row.id for row in slow.worst(2)] == ["r5", "r7"], "of equal scores, what failed, then the slowest"
+    assert page.count(">failed</span>") == 1
+
+
 async def test_a_build_server_counts_failures_and_errors(done: Evaluation, autojump_clock: MockClock) -> None:
     hostile = attrs.evolve(done, results=(*done.results, attrs.evolve(done.results[5], id=HOSTILE, error=HOSTILE)))
 

@@ -144,6 +144,7 @@ def main(kills: int, seed: int = 0) -> int:
                 found, seen = place.look()
                 wrong += found
             done, runs, figures = done + lives, runs + lives * RUNS, figures + seen
+            print(f"{done} kills, wrong so far: {dict(+wrong) or 'nothing'}", file=sys.stderr, flush=True)  # noqa: T201
     said = ", ".join(f"{count} {what}" for what, count in sorted(wrong.items()) if count) or "nothing lost or done again"
     more = ", ".join(f"{count} {what}" for what, count in sorted(figures.items()))
     print(f"{done} kills, {runs} runs, taken up {figures['lives'] - runs} times, {more}: {said}")  # noqa: T201

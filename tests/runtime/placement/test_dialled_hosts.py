@@ -19,8 +19,7 @@ from actors import HostLost, PlaceUnavailable, RunFailed, UsageError
 from runtime import ActorCrashed, NodeReported, open_runtime
 from runtime.placement import HostLost as HostLostEvent
 from runtime.placement import HostPending, HostStarted, OpenedPlace
-from runtime.placement.ray import RayHosts, cluster
-from runtime.placement.ray.launcher import how
+from runtime.placement.ray import RayHosts, cluster, dialled_hosts, launcher
 from tests.runtime.placement import fake_launcher, parts
 from tests.runtime.placement.parts import Paper
 from tests.runtime.placement.test_processes import PATIENCE_S, is_alive, parents, until, until_gone
@@ -97,6 +96,18 @@ async def test_what_no_node_has_room_for_is_waited_for_no_longer_than_allowed():
     assert "; it needs 1 nowhere, and free there was: 127.0.0.1: 0 of 0 nowhere" in str(failure.value)
 
 
+async def test_a_start_that_is_cancelled_waits_for_no_time_to_pass_and_leaves_nothing(monkeypatch):
+    """Its guardian is there, and the host has not dialled in yet: the end of both is heard although the task is cancelled."""
+    for name in ("END_S", "KILL_S"):
+        monkeypatch.setattr(dialled_hosts, name, PATIENCE_S)
+    with trio.fail_after(PATIENCE_S):
+        async with open_runtime(places={"cpu": fake(1)}) as runtime, trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.deploy, parts.graph)
+            await until(lambda: len(list(below(os.getpid()))) == 3)  # the launcher, the guardian and the host
+            nursery.cancel_scope.cancel()
+    assert list(below(os.getpid())) == []
+
+
 async def test_a_cluster_that_lets_everybody_in_is_not_used():
     async with open_runtime(places={"cpu": fake(1, resources={"open": 1})}) as runtime:
         with pytest.raises(UsageError, match="runs the code of anybody who reaches it"), trio.fail_after(PATIENCE_S):
@@ -139,12 +150,12 @@ async def test_whoever_is_killed_the_run_ends_and_nothing_is_left(victim):
         await runtime.deploy(parts.graph)
         handle = await runtime.start(parts.graph, Paper(8, nap_s=0.5))
         await until(lambda: sum(isinstance(event, NodeReported) for event in events) == 8)
-        (launcher,) = [each for each, parent in parents().items() if parent == os.getpid()]
-        guardians = [each for each, parent in parents().items() if parent == launcher]
+        (launching,) = [each for each, parent in parents().items() if parent == os.getpid()]
+        guardians = [each for each, parent in parents().items() if parent == launching]
         host = next(each for each, parent in parents().items() if parent == guardians[0])
         pids = set(below(os.getpid()))
 
-        os.kill({"host": host, "guardian": guardians[0], "launcher": launcher}[victim], signal.SIGKILL)
+        os.kill({"host": host, "guardian": guardians[0], "launcher": launching}[victim], signal.SIGKILL)
 
         with trio.fail_after(PATIENCE_S):
             try:
@@ -190,6 +201,50 @@ async def test_a_runtime_that_is_killed_leaves_nothing(tmp_path):
     await process.stdout.aclose()
     await until_gone(pids)
     assert not is_alive(process.pid)
+
+
+# --- which clusters are used ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "answers", "is_open"),
+    [
+        ("127.0.0.1:1", [{"nodes": ["127.0.0.1", "::1"]}], True),
+        ("10.0.0.2:1", [{"closed": "AuthenticationError"}], False),
+        ("localhost:1", [{"closed": "AuthenticationError"}, {"nodes": ["127.0.0.1"]}], False),
+        ("127.0.0.1:1", [{"closed": "AuthenticationError"}, {"nodes": ["10.0.0.2"]}], False),
+    ],
+)
+def test_a_cluster_is_used_that_asks_for_a_token_or_that_nobody_else_reaches(address, answers, is_open, monkeypatch):
+    monkeypatch.setattr(launcher, "probed", lambda address, RAY_AUTH_MODE="": answers[0] if RAY_AUTH_MODE else answers[-1])
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+
+    assert launcher.judged(address) is is_open
+
+    all_here = answers[-1].get("nodes", ["elsewhere"])[0] == "127.0.0.1"
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == ("0" if all_here else "1")
+
+
+@pytest.mark.parametrize("nodes", [["127.0.0.1", "10.0.0.3"], ["10.0.0.2"]])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "10.0.0.2:1"])
+def test_a_cluster_that_others_reach_without_a_token_is_not_used(address, nodes, monkeypatch):
+    monkeypatch.setattr(launcher, "probed", lambda address, **_: {"nodes": nodes})
+
+    with pytest.raises(
+        launcher.OpenToAll, match=r"the cluster runs the code of anybody who reaches 10\.0\.0\.\d: it asks for no token"
+    ):
+        launcher.judged(address)
+
+
+def test_a_cluster_of_which_nothing_is_known_is_not_used(monkeypatch):
+    monkeypatch.setattr(launcher, "probed", lambda address, **_: {"failed": "ImportError: no GcsClient"})
+
+    with pytest.raises(ConnectionError, match="no GcsClient"):
+        launcher.judged("10.0.0.2:1")
+
+
+def test_a_probe_without_ray_fails_and_says_so():
+    assert "failed" in launcher.probe("127.0.0.1:1")
 
 
 # --- values ---------------------------------------------------------------------------------------------------------------
@@ -240,9 +295,9 @@ def test_the_file_of_the_token_is_in_no_text():
 
 
 def test_how_a_guardian_ended_is_one_line():
-    assert how(None) == "its guardian has finished"
+    assert launcher.how(None) == "its guardian has finished"
     assert (
-        how(ValueError("died\nbecause its node is gone\nmore"))
+        launcher.how(ValueError("died\nbecause its node is gone\nmore"))
         == "Ray says of its guardian: ValueError: because its node is gone"
     )
-    assert json.dumps(how(ValueError("x" * 1000))).count("x") < 400
+    assert json.dumps(launcher.how(ValueError("x" * 1000))).count("x") < 400

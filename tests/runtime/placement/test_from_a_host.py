@@ -25,6 +25,7 @@ from actors import (
     UsageError,
 )
 from runtime import open_runtime
+from runtime.journal.memory import MemoryStore
 from runtime.placement import Here
 from runtime.placement.errands import MAX_HANDLES
 from runtime.placement.known_codes import KnownCodes
@@ -147,6 +148,8 @@ class Leader(Actor[Any]):
                 await runtime.run(numbers, Number(1), budget=object())
             case "undeployed":
                 return await runtime.run(Graph("numbers", input=Number, output=Number), Number(1))
+            case "tell all":
+                runtime.publish(Number(7), everywhere=True)
             case "you?":
                 return "not me"
             case _:
@@ -277,6 +280,17 @@ async def test_a_run_that_was_started_goes_on_without_the_host_and_its_result_is
         await leader.ask(["start", 60])
         hosts.kill("host-1")
         assert await runtime.runs()["mine"].result() == Square(3600)
+
+
+async def test_a_placed_actor_publishes_in_all_runtimes_of_the_store(autojump_clock):
+    store = MemoryStore()
+    async with open_runtime(store=store, places={"cpu": LoopbackHosts(1, by_name=True)}) as runtime:
+        async with open_runtime(store=store.beside()) as other:
+            other.subscribe(Number, await other.spawn(Listener))
+            leader = await runtime.spawn(Leader, name="leader", place="cpu")
+            await leader.ask("tell all")
+            await trio.sleep(1)
+    assert log == [Number(7)]
 
 
 @pytest.mark.chaos

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -57,6 +58,29 @@ async def test_a_slow_client_gets_every_byte_in_order_however_long_the_pieces_ar
             while b"\r\n\r\n" not in received or len(received.partition(b"\r\n\r\n")[2]) < sum(map(len, pieces)):
                 received += await stream.receive_some(7_001)
                 await trio.lowlevel.checkpoint()
+
+    assert received.partition(b"\r\n\r\n")[2] == b"".join(pieces)
+
+
+async def test_a_piece_of_which_a_part_has_gone_is_sent_to_its_end_also_when_that_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [bytes([number]) * 1_000 for number in range(5)]
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data if len(data) < 1_000 else data[:300]))
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await begin(send, sum(map(len, pieces)))
+        for piece in pieces:
+            with trio.CancelScope() as cancelled:
+                cancelled.cancel()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    received = b""
+    async with serving(app) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(REQUEST)
+        async for part in stream:
+            received += part
 
     assert received.partition(b"\r\n\r\n")[2] == b"".join(pieces)
 

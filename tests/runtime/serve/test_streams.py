@@ -137,6 +137,22 @@ async def test_streams_of_a_caller_are_counted(virtual_clock: Any) -> None:
         assert (await client.get(path, headers=SSE)).status == 200
 
 
+async def test_a_run_whose_stream_is_one_too_many_is_cancelled_if_it_hangs_on_its_reader(virtual_clock: Any) -> None:
+    async with serving(limits=Limits(streams_per_caller=1)) as client:
+        run = (await client.start("a", wait=None, wait_s=60)).json()["id"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: client.get(f"/v1/runs/{run}/events", headers=SSE))
+            await trio.sleep(1)
+            for run_id, prefer in (("stays", "wait=1"), ("goes", "cancel-on-disconnect")):
+                body = {"input": {"text": "a", "wait_s": 600}, "run_id": run_id}
+                reply = await client.post("/v1/graphs/answers/runs", body, headers={**SSE, "prefer": prefer})
+                assert reply.problem == "too-many-streams"
+            await trio.sleep(1)
+            assert (await client.get("/v1/runs/stays")).json()["status"] == "running"
+            assert (await client.get("/v1/runs/goes")).json()["status"] == "cancelled"
+            nursery.cancel_scope.cancel()
+
+
 async def test_an_unknown_form_is_a_406() -> None:
     async with serving() as client:
         run = (await client.start("a")).json()["id"]

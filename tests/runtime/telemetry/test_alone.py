@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from actors import Backoff, Graph, Redelivery, RunFailed
 from runtime import NodeFinished, NodeStarted, open_runtime
 from runtime.core.instruments import Instrument, TellUnmade
-from runtime.telemetry import PrometheusMetrics, Tracing
+from runtime.telemetry import LogEvents, PrometheusMetrics, Tracing
 from runtime.traces import Recorder, Recording
 from tests.runtime.graphs.stage import EXACT
 
@@ -99,7 +100,11 @@ def spans() -> Made:
 
 def metrics() -> Made:
     registry = CollectorRegistry()
-    return PrometheusMetrics(registry), lambda: generate_latest(registry)
+    # What events have told; the rest is read from the runtime, by instruments that it was opened with.
+    told = ("understudy_runs_total", "understudy_node_failures_total", "understudy_node_duration", "understudy_run_duration")
+    return PrometheusMetrics(registry), lambda: [
+        line for line in generate_latest(registry).decode().splitlines() if line.startswith(told)
+    ]
 
 
 def record() -> Made:
@@ -111,6 +116,10 @@ def record() -> Made:
         return [(entry.seq, repr(entry.event), entry.weight) for entry in kept.after(-1)], kept.steps, recorder.weight_bytes
 
     return recorder, seen
+
+
+def lines() -> Made:
+    return LogEvents(), lambda: None
 
 
 def anything() -> Made:
@@ -161,6 +170,26 @@ def test_what_comes_to_listen_in_the_middle_of_a_run_changes_nothing_for_the_fir
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
     assert seen() == told(make, Number(0), 0)
+
+
+@pytest.mark.parametrize("make", [spans, metrics, record, lines])
+def test_what_is_given_all_events_ignores_those_that_it_knows_nothing_of(
+    make: Callable[[], Made], caplog: pytest.LogCaptureFixture
+) -> None:
+    """``runtime.observe(instrument)`` without classes."""
+    caplog.set_level(logging.DEBUG, "understudy")
+    instrument, seen = make()
+    expected = told(make, Number(0), 0)
+
+    async def main() -> None:
+        async with open_runtime(seed=1) as runtime:
+            with runtime.observe(instrument):
+                await runtime.run(graph_of_steps(), Number(0), run_id="r")
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    assert seen() == expected
+    assert "called no more" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", [NodeStarted, NodeFinished])
