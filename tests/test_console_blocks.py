@@ -102,15 +102,15 @@ class Provider:
 
     def __init__(self) -> None:
         self.answer: Callable[[ChatRequest], str] = lambda request: ""
-        self._portal: Any = None
         self.api_base = ""
+        self._ended = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
 
     def serve(self, is_ready: threading.Event) -> None:
         async def main() -> None:
             script = ModelScript(lambda request: self.answer(request))
             async with open_loopback({"*": script}, unused="ok", unforeseen="ok") as provider:
                 self.api_base = provider.api_base
-                self._ended = trio.Event()
                 self._token = trio.lowlevel.current_trio_token()
                 is_ready.set()
                 await self._ended.wait()
@@ -118,6 +118,7 @@ class Provider:
         trio.run(main)
 
     def end(self) -> None:
+        assert self._token is not None
         self._token.run_sync_soon(self._ended.set)
 
 

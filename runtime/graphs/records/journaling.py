@@ -150,7 +150,7 @@ class Journal:
     def note(self, message: object, data: bytes) -> None:
         """`message` is stored as `data`: what is made of it says so."""
         if type(message) is list:
-            note_parts(self.digests, self.codec, message, data)
+            note_parts(self.digests, self.codec, cast("list[object]", message), data)
         else:
             self.digests.note(message, digest_of(data))
 
