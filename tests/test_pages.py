@@ -27,6 +27,7 @@ QUESTION = re.compile(r"^\| (?P<report>[^|]+) \| (?P<look>[^|]+) \| `(?P<file>[\
 HOSTS = {
     "docs.ag-ui.com",
     "keepachangelog.com",
+    "docs.ray.io",
     "langfuse.com",
     "logfire.pydantic.dev",
     "mlflow.org",

@@ -14,6 +14,7 @@ import trio
 from actors import LM, Effect, Gather, Graph, Run
 from actors.lm import Usage
 from actors.store_errors import AlreadyAnswered, RunCrashes, StepUncertain, UnknownRun
+from runtime import RunHandle, Runtime
 from runtime.graphs import accepting
 from runtime.graphs.nodes import attempt_journal
 from runtime.graphs.outside import Outside
@@ -72,12 +73,20 @@ def graph_of(*functions: Callable[..., Any], **options: Any) -> Graph[Ask, Done]
 async def result(sim: Simulation, graph: Graph[Ask, Done], store: Store, n: int = 3, **options: Any) -> Done:
     async with sim.open_runtime(store=store, **options) as runtime:
         handle = await runtime.start(graph, Ask(n), run_id="it")
-        try:
-            made: Done = await handle.result()
-        except RunCrashes:  # three crashes in succession before the same record, as is promised: somebody has it go on
-            handle = await runtime.resume("it")
-            made = await handle.result()
+        made, _ = await at_its_end(runtime, handle)
         return made
+
+
+async def at_its_end(runtime: Runtime, handle: RunHandle[Done]) -> tuple[Done, RunHandle[Done]]:
+    """What a run makes; and its handle, another one if somebody has had it go on.
+
+    It is parked, as is promised, for three crashes in succession before the same record.
+    """
+    try:
+        return await handle.result(), handle
+    except RunCrashes:
+        again: Any = await runtime.resume(handle.id)
+        return await again.result(), again
 
 
 @attrs.frozen
@@ -197,7 +206,8 @@ async def goes_on_without_being_started(sim: Simulation) -> None:
                 handle = await runtime.handle("it")
             except UnknownRun:
                 handle = await runtime.start(graph, Ask(3), run_id="it")
-            return await handle.result()
+            made, _ = await at_its_end(runtime, handle)
+            return made
 
     assert await sim.lives(life, within_s=600) == Done([0, 1, 4])
 
@@ -242,7 +252,8 @@ async def counts_what_it_spends(sim: Simulation) -> None:
     async def life(store: Store) -> Any:
         async with sim.open_runtime(store=store, lm=ScriptedLM(lambda _: "text", usage=USED, latency_s=1)) as runtime:
             handle = await runtime.start(graph, Ask(3), run_id="it")
-            return await handle.result(), handle.spend.prompt_tokens
+            made, handle = await at_its_end(runtime, handle)
+            return made, handle.spend.prompt_tokens
 
     assert await sim.lives(life) == (Done(8), 20)
 
@@ -272,7 +283,7 @@ async def asks_a_person(sim: Simulation) -> None:
 
             handle = await runtime.start(graph, Ask(1), run_id="it")
             nursery.start_soon(person)
-            made = await handle.result()
+            made, _ = await at_its_end(runtime, handle)
             nursery.cancel_scope.cancel()
             return made
 
@@ -297,7 +308,8 @@ async def takes_a_signal(sim: Simulation) -> None:
             handle = await runtime.start(graph, Ask(1), run_id="it")
             if handle.status != "succeeded":
                 await runtime.send("it", Paid(7), key="payment")
-            return await handle.result()
+            made, _ = await at_its_end(runtime, handle)
+            return made
 
     assert await sim.lives(life, within_s=600) == Done([1, 7])
 

@@ -172,14 +172,14 @@ async def test_a5_no_more_than_64_kb_of_an_error_is_read(piece: bytes, streams: 
 @pytest.mark.parametrize("body", [b"Bearer " * 2_000_000, b'{"choices": "' + b"sk-ab " * 2_000_000])
 async def test_a5_an_unreadable_answer_is_searched_in_bounds(body: bytes, monkeypatch: pytest.MonkeyPatch):
     searched: list[int] = []
-    keys = redaction._KEYS
+    keys = redaction.KEYS
 
     class Counting:
         def sub(self, other: str, text: str) -> str:
             searched.append(len(text))
             return keys.sub(other, text)
 
-    monkeypatch.setattr(redaction, "_KEYS", Counting())
+    monkeypatch.setattr(redaction, "KEYS", Counting())
 
     async def handle(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=body)

@@ -183,7 +183,9 @@ async def test_what_cannot_be_a_name_is_said(name, autojump_clock):
 
 async def test_what_is_published_everywhere_reaches_who_subscribed_in_any_runtime_once(autojump_clock):
     store = MemoryStore()
-    here, there, other = list[Any](), list[Any](), list[Any]()
+    here: list[Any] = []
+    there: list[Any] = []
+    other: list[Any] = []
     async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two, open_runtime() as three:
         for runtime, heard in ((one, here), (two, there), (three, other)):
             listener = await runtime.spawn(Listener, heard)
@@ -203,7 +205,8 @@ async def test_what_is_published_everywhere_reaches_who_subscribed_in_any_runtim
 
 
 async def test_what_was_published_at_the_end_of_a_runtime_is_told_too(autojump_clock):
-    store, heard = MemoryStore(), list[Any]()
+    store = MemoryStore()
+    heard: list[Any] = []
     async with open_runtime(store=store.beside()) as other:
         other.subscribe(Price, await other.spawn(Listener, heard))
         async with open_runtime(store=store) as runtime:
@@ -213,7 +216,9 @@ async def test_what_was_published_at_the_end_of_a_runtime_is_told_too(autojump_c
 
 
 async def test_the_store_is_told_twenty_times_a_second_at_most(autojump_clock, monkeypatch):
-    store, told, heard = MemoryStore(), list[float](), list[Any]()
+    store = MemoryStore()
+    told: list[float] = []
+    heard: list[Any] = []
     announce = store.announce
 
     async def counted(news: bytes) -> None:
@@ -233,7 +238,8 @@ async def test_the_store_is_told_twenty_times_a_second_at_most(autojump_clock, m
 
 
 async def test_what_the_store_cannot_take_is_a_dead_letter_and_not_tried_again(autojump_clock):
-    store, heard = MemoryStore(), list[Any]()
+    store = MemoryStore()
+    heard: list[Any] = []
     async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two:
         two.subscribe(Price, await two.spawn(Listener, heard))
         store.cut_off()
@@ -261,7 +267,8 @@ async def test_what_cannot_go_to_another_process_is_said_to_who_publishes_it(aut
 
 
 async def test_news_that_cannot_be_read_here_is_a_dead_letter(autojump_clock):
-    store, heard = MemoryStore(), list[Any]()
+    store = MemoryStore()
+    heard: list[Any] = []
     async with open_runtime(store=store) as one, open_runtime(store=store.beside()) as two:
         two.subscribe(Price, await two.spawn(Listener, heard))
         await store.announce(f'[["{__name__}:Price",null,"{{\\"wrong\\":1}}"],["no.module:Thing",null,"1"]]'.encode())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import runtime.app
+from actors.graphs.graph import Graph
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems
 from actors.graphs.plan import Plan
@@ -30,7 +31,7 @@ def place_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every runtime run what can be placed on two hosts in its event loop."""
     deploy = Placement.deploy
 
-    async def everywhere(self: Placement, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+    async def everywhere(self: Placement, graph: Graph[Any, Any], plan: Plan) -> Mapping[str, Elsewhere]:
         given = await deploy(self, graph, plan)
         place: Any = self._hosted["loopback"]
         specs = [spec for name, spec in plan.nodes.items() if name not in given and _can_be_placed(spec)]
@@ -38,8 +39,8 @@ def place_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
             place.engine.problems(spec)
         if specs:
             await self.start("loopback")
-            await place.declare(graph, specs)
-        return {**given, **{spec.name: PlacedNode(graph, spec, place) for spec in specs}}
+            await place.declare(graph.name, specs)
+        return {**given, **{spec.name: PlacedNode(graph.name, spec, place, self._known) for spec in specs}}
 
     def make(places: Any, services: Any, root: Any) -> Placement:
         return Placement({"loopback": LoopbackHosts(2, stuck_after_s=1e6, dead_after_s=1e6), **(places or {})}, services, root)

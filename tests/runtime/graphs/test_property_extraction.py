@@ -62,9 +62,10 @@ async def test_the_run_takes_exactly_as_long_as_its_longest_call(virtual_clock):
 
 async def test_what_a_model_answers_never_becomes_a_part_of_the_querys_text(virtual_clock):
     hostile = "') RETURN 1 UNION MATCH (n) DETACH DELETE n //"
-    lm = ScriptedLM(
-        {**ANSWERS, "time properties": {"filters": {hostile: hostile}}, "search by meaning": {"reasoning": "", "query": hostile}}
-    )
+    answers: dict[Any, Any] = dict(ANSWERS)
+    answers["time properties"] = {"filters": {hostile: hostile}}
+    answers["search by meaning"] = {"reasoning": "", "query": hostile}
+    lm = ScriptedLM(answers)
     async with open_runtime(lm=lm, lms={"large": lm}) as runtime:
         cypher = await runtime.run(example.graph, example.Intent(hostile, hostile, "2025-12-12"))
 
