@@ -13,6 +13,7 @@ import lifecycle
 import pages
 import rooms
 import troubleshooting
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
 
 import runtime
@@ -104,9 +105,14 @@ def in_plain_words(app: Any, what: str, name: str, obj: Any, options: Any, lines
 
 
 def once(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Tell what ``retryable`` means at the base of all errors, and of the others which value it has."""
+    """Tell what ``retryable`` means at the base of all errors, and of the others which value it has.
+
+    A name of a type has what is written below it, and not the docstring of ``Mapping`` or of unions.
+    """
     if what == "attribute" and name.endswith(".retryable") and name != "actors.errors.UnderstudyError.retryable":
         lines.clear()
+    elif name in {"actors.ChatMessage", "actors.Delta"}:
+        lines[:] = ModuleAnalyzer.for_module("actors.lm").find_attr_docs()["", name.removeprefix("actors.")]
 
 
 def unions() -> list[tuple[re.Pattern[str], str]]:
