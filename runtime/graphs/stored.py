@@ -170,7 +170,7 @@ class StoredView:
                     del self._returning[self.id]
 
     async def _last(self, stored: StoredRun) -> Record | None:
-        """The record that says how it has ended; None: it has gone on since it was looked at."""
+        """The record that tells how it has ended; None: it has gone on since it was looked at."""
         last: Record | None = None
         costs = Costs()
         async for record in self._store.read(self.id):
