@@ -147,7 +147,10 @@ class StoredView:
             with self._returns() as returned:  # from before the look on: it may return, and end, while that is on its way
                 stored = await self.look()
                 if stored.status.is_over or stored.status is StoredStatus.PARKED:
-                    return self._ended_with(await self._last(stored))
+                    last = await self._last(stored)
+                    if last is None:
+                        continue
+                    return self._ended_with(last)
                 with trio.move_on_after(delay_s):
                     await returned.wait()
             delay_s = min(2 * delay_s, LONGEST_LOOK_S)
@@ -166,7 +169,8 @@ class StoredView:
                 if not waiting:
                     del self._returning[self.id]
 
-    async def _last(self, stored: StoredRun) -> Record:
+    async def _last(self, stored: StoredRun) -> Record | None:
+        """The record that tells how it has ended; None: it has gone on since it was looked at."""
         last: Record | None = None
         costs = Costs()
         async for record in self._store.read(self.id):
@@ -174,6 +178,9 @@ class StoredView:
             last = record
         self._spend = costs.spend
         if last is None or last.kind not in (RecordKind.OVER, RecordKind.PARKED) or not last.is_intact:
+            now = await self.look()
+            if (now.status, now.lives) != (stored.status, stored.lives):  # somebody had it resumed meanwhile
+                return None
             raise StoreDamaged(
                 f"run {self.id!r} is over, and its last record does not say how.\n  Fix: restore the store from a backup.",
                 run_id=self.id,
