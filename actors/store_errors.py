@@ -10,6 +10,7 @@
     │   ├── StoreDamaged            what it holds is not what was written
     │   ├── NotStorable             a value has no JSON that gives it back
     │   └── RecordTooLarge          a value, or a run, is larger than a record or a run may be
+    ├── NameLost                    this process no longer has a name that it had registered
     ├── RunError
     │   ├── RunLost                 this process no longer owns the run
     │   └── RunParked               the run waits for a decision of a person

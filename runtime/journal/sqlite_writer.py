@@ -261,7 +261,7 @@ class SqliteWriter:
             try:
                 told = self._committed(batch)
             except BaseException as error:  # a mistake: who waits would wait forever
-                failure = StoreError(f"the store {self._path} failed: {error!r}\n  Fix: report it, and open the store again.")
+                failure = StoreError(f"the store {self._path} failed: {said(error)}\n  Fix: report it, and open the store again.")
                 self._tell([(work, outcome.Error(failure)) for work in batch])
                 raise
             if self._pages >= LOG_PAGES:

@@ -77,7 +77,10 @@ def test_e2_the_traceback_is_shown_when_it_is_asked_for(file: Path, capsys: pyte
         "tests.benchmarks",
         *(
             f"tests.benchmarks.{each}"
-            for each in ("lm_calls", "crossing", "duel", "growth", "journals", "journal_costs", "durable_steps")
+            for each in (
+                *("lm_calls", "crossing", "duel", "growth", "journals", "journal_costs", "durable_steps"),
+                *("placement_costs", "profiled", "sizing", "verdicts"),
+            )
         ),
     ],
 )
@@ -105,7 +108,12 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
         "journal_costs",
         "journals",
         "lm_calls",
+        "placed_calls",
+        "placement_costs",
+        "profiled",
         "service",
+        "sizing",
+        "verdicts",
     ]
 
 

@@ -287,5 +287,5 @@ def test_g5_a_schedule_too_long_for_a_line_is_named_by_its_file() -> None:
 def test_g6_the_pages_say_what_must_be_the_same_for_a_trace_to_be_the_same() -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/explore-schedules.md").read_text(encoding="utf-8")
 
-    assert "The same seed gives the same trace wherever the same versions" in page
+    assert "The same seed gives the same trace with the same versions" in page
     assert "on every machine:" not in page

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
+from actors.words import said
+
 PROBE: Final = "--probe"
 END_S: Final = 4.0
 """How long Ray may take to let this process go."""
@@ -131,9 +133,7 @@ class Launcher:
             self._look()
             self._ask_for(start, dict(ticket))
         except Exception as error:  # noqa: BLE001 - the others go on
-            self._inbox.put(
-                {"op": "gone", "id": number, "how": f"Ray does not start its guardian: {type(error).__name__}: {error}"}
-            )
+            self._inbox.put({"op": "gone", "id": number, "how": f"Ray does not start its guardian: {said(error)}"})
 
     def _ask_for(self, start: HostToPlace, ticket: dict[str, Any]) -> None:
         resources = dict(self._told["resources"])
@@ -246,7 +246,7 @@ def probe(address: str) -> dict[str, Any]:
         return {"nodes": [node.node_manager_address for node in nodes.values() if not node.state]}
     except Exception as error:  # noqa: BLE001 - of a private part of a library: what it raises is told as it is
         kind = "closed" if type(error).__name__ == _CLOSED else "failed"
-        return {kind: f"{type(error).__name__}: {error}".partition("\n")[0]}
+        return {kind: said(error).partition("\n")[0]}
 
 
 def probed(address: str, **environment: str) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def main() -> None:
         say(said="unfit", why=str(error))
         return
     except Exception as error:  # noqa: BLE001 - what keeps it from joining is told
-        say(said="failed", why=f"{type(error).__name__}: {error}")
+        say(said="failed", why=said(error))
         return
     launcher.work()
     ray.shutdown()
