@@ -71,6 +71,11 @@ class Approved:
 
 
 @attrs.frozen
+class Rejected:
+    why: str
+
+
+@attrs.frozen
 class Payment:
     amount: int
 
@@ -89,9 +94,14 @@ async def write(order: Order) -> Draft:
 
 
 @graph.human
-async def approve(draft: Draft) -> Approved:
+async def approve(draft: Draft) -> Approved | Rejected:
     '''May this letter be sent?'''
     ...
+
+
+@graph.node
+async def stop(no: Rejected) -> Sent:
+    return Sent(no.why)
 
 
 @graph.node
@@ -253,7 +263,9 @@ def unreadable_at_first() -> Callable[[ChatRequest], str]:
     return lambda request: next(answers)
 
 
-WRITTEN: Final = LETTERS.replace("number: int", "wish: str").replace("order.number", "order.wish")
+WRITTEN: Final = (
+    LETTERS.replace("number: int", "wish: str").replace("order.number", "order.wish").replace("by: str", 'by: str = ""')
+)
 STAGES: Final[Mapping[str, Stage]] = {
     "README.md": Stage(answer=lambda request: field_answer(word="sour", text=TEA, filters={}, reasoning="It is.", query="trio")),
     "docs/how-to/demo.md": Stage(answer=lambda request: field_answer(filters={}, reasoning="It is.", query="trio")),

@@ -128,7 +128,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # How a command begins that goes on until Ctrl-C, what this reader adds, since other programs here have ports too, and what is
 # printed when it is ready.
 SERVERS: Final = (
-    ("understudy serve", "--port 0", r"usk_local_[\w-]+|openapi.json\n"),
+    ("understudy serve", "--port 0 --grace 1", r"usk_local_[\w-]+|openapi.json\n"),
     ("uvicorn", "--port 0", r"Uvicorn running on \S+"),
     ("hypercorn", "--bind 127.0.0.1:0 --workers 0", r"Running on \S+"),
 )
@@ -163,6 +163,7 @@ class Reader:
             is_so = fits(shown, printed, figures=self._stage.figures)
             is_so = is_so or (not self._stage.is_in_order and fits_in_any_order(shown, printed))
             assert is_so, f"{where}\n--- shown\n{shown}\n--- came\n{printed}"
+        assert "urn:understudy:problem" not in printed or "--check" in command, f"{where}\n{printed}"
         assert code == (1 if "--fail-if" in command else 0), f"{where}\n{printed}"
 
     def _here(self, text: str) -> str:
@@ -344,7 +345,7 @@ def test_the_clients_that_pages_show_are_answered(bin_folder: Path, tmp_path: Pa
     typing = shell(folder, bin_folder, {})
     for name, code in {"graphs.py": page_code("docs/how-to/mcp-client.md", count=1), "letters.py": WRITTEN}.items():
         (folder / name).write_text(code, encoding="utf-8")
-    serving = Serving.begin(typing, "understudy serve graphs.py:graph letters.py:graph --mcp --port 0")
+    serving = Serving.begin(typing, "understudy serve graphs.py:graph letters.py:graph --mcp --port 0 --grace 1")
     try:
         printed = serving.wait_for(r"key for this process: \S+\n")
         port, key = re.search(r"127\.0\.0\.1:(\d+)", printed), re.search(r"usk_local_[\w-]+", printed)

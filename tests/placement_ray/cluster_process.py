@@ -6,9 +6,12 @@ It is told by a line of JSON what to start, answers with where it is, and adds a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -36,8 +39,18 @@ def main() -> None:
         for _ in sys.stdin:
             say(out, raylet=pid(cluster.add_node(num_cpus=2, **usual), "raylet"))
     finally:
+        agents = below(os.getpid())  # of which Ray leaves some alive for a minute
         for node in cluster.list_all_nodes():
             node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        for agent in agents:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(agent, signal.SIGKILL)
+
+
+def below(pid: int) -> list[int]:
+    """All processes that it has started, and those that these have."""
+    children = [int(each) for task in Path(f"/proc/{pid}/task").glob("*/children") for each in task.read_text().split()]
+    return [*children, *(each for child in children for each in below(child))]
 
 
 def pid(node: Any, kind: str) -> int:

@@ -54,6 +54,7 @@ def started_cluster(environment: Mapping[str, str], token: Path | None = None, p
         stdout=subprocess.PIPE,
         cwd=ROOT,
         text=True,
+        start_new_session=True,  # a signal to the tests' group must not keep it from ending what it has started
     )
     assert process.stdin is not None
     assert process.stdout is not None
