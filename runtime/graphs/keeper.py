@@ -64,6 +64,8 @@ class Keeping:
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
+        self._unreleased: dict[str, StoredStatus] = {}
+        """Runs that are to be given back, and the store could not take them."""
 
     def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None], life: int = 1) -> RunLog:
         """The log of a run that this worker has, in the run's `life`, counted from 1."""
@@ -72,6 +74,7 @@ class Keeping:
             self.close_log(log)
             on_loss(error)
 
+        self._unreleased.pop(run_id, None)
         log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease, life=life)
         self._logs[log] = None
         return log
@@ -112,9 +115,28 @@ class Keeping:
             self._publish(StoreRecovered())
 
     async def release(self, run_id: str, status: StoredStatus = StoredStatus.READY) -> None:
-        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself."""
-        with contextlib.suppress(StoreError):
-            await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
+        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself.
+
+        What the store cannot do now is tried again by :meth:`release_left`: else the run would be with this worker, which does
+        nothing about it, for as long as it lives.
+        """
+        try:
+            await self._released(run_id, status)
+        except StoreError:
+            self._unreleased[run_id] = status
+
+    async def release_left(self) -> None:
+        """Give back what could not be given back before. Not while runs are claimed: one might be this worker's again.
+
+        Raises:
+            StoreError: it still can't be.
+        """
+        for run_id, status in list(self._unreleased.items()):
+            await self._released(run_id, status)
+            self._unreleased.pop(run_id, None)
+
+    async def _released(self, run_id: str, status: StoredStatus) -> None:
+        await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
 
     async def tend(self) -> None:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""

@@ -55,6 +55,7 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
+        await keeping.release_left()
         while self._is_open():
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
@@ -62,11 +63,18 @@ class TakingUp:
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             talks = {(kept_as(name), version): each for (name, version), each in open_for.items()}
             claimed = await keeping.store.claim([*open_for, *talks], most)
+            failure: StoreError | None = None
             for stored in claimed:
-                if is_talk(stored):
-                    await self._take_talk(talks[stored.graph, stored.version], stored)
-                    continue
-                await self._take(open_for[stored.graph, stored.version], stored)
+                try:
+                    if is_talk(stored):
+                        await self._take_talk(talks[stored.graph, stored.version], stored)
+                    else:
+                        await self._take(open_for[stored.graph, stored.version], stored)
+                except StoreError as error:  # the others are this worker's as well, and no one else takes them up
+                    failure = error
+            await keeping.release_left()
+            if failure is not None:  # it would be claimed again immediately
+                raise failure
             if len(claimed) < most:
                 return
 
