@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -176,6 +177,10 @@ class SqliteStore:
 
         def work() -> T:
             with self._reading:
+                if self._reader is None and self._was_opened and self._open is None:
+                    # It was closed while this waited for a thread: what is kept now would never be closed.
+                    with contextlib.closing(open_to_read(self.path)) as reader:
+                        return call(reader)
                 if self._reader is None:
                     self._reader = open_to_read(self.path)
                 return call(self._reader)

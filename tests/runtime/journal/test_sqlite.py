@@ -235,6 +235,27 @@ async def test_closing_writes_what_waits(path):
 # --- one owner --------------------------------------------------------------------------------------------------------------
 
 
+async def test_what_is_read_of_a_closed_store_keeps_no_connection_open(path, monkeypatch):
+    """A read may wait for a thread while its store is closed."""
+    made: list[sqlite3.Connection] = []
+    open_to_read = sqlite_possession.open_to_read
+
+    def opening(place: Path) -> sqlite3.Connection:
+        made.append(open_to_read(place))
+        return made[-1]
+
+    monkeypatch.setattr("runtime.journal.sqlite.open_to_read", opening)
+    store = SqliteStore(path)
+    async with opened(lambda: store):
+        assert await store.schedules() == []
+    assert await store.schedules() == []
+
+    assert len(made) == 2
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            connection.execute("select 1")
+
+
 async def test_a_second_owner_is_told_the_process_and_what_to_do(path):
     async with opened(lambda: SqliteStore(path)), trio.open_nursery() as nursery:
         with pytest.raises(StoreInUse) as caught:
