@@ -72,7 +72,7 @@ class RunningMean:
     def __init__(self) -> None:
         self._rows: dict[str, tuple[float, int]] = {}
         self._unit = 1.0
-        """A power of 2, so that nothing is lost by it: every score is less than two of it."""
+        """A power of 2, by which nothing is lost; every score is less than two of it."""
         self._mean = 0.0
         self._squares = 0.0
         """Of the rows' distances from their mean."""
