@@ -27,7 +27,7 @@ def test_the_demo_asks_what_the_example_of_the_documentation_asks() -> None:
     """A page must run by itself, so there are two copies; whoever mends a query must mend both."""
     example = runpy.run_path(str(ROOT / "docs/examples/property_extraction.py"))
 
-    assert (demo_graph.BY_LABEL, demo_graph.BY_MEANING) == (example["BY_LABEL"], example["BY_MEANING"])
+    assert (example["BY_LABEL"], example["BY_MEANING"]) == (demo_graph.BY_LABEL, demo_graph.BY_MEANING)
     for kind in (Cypher, Intent, OtherFilters, QueryParameters, TimeFilters, VectorQuery):
         assert get_type_hints(kind) == {
             name: QueryParameters if hint is example["QueryParameters"] else hint
