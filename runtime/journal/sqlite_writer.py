@@ -329,7 +329,7 @@ class SqliteWriter:
         return told
 
     def _begin(self, *, is_patient: bool) -> None:
-        """Begin a transaction. Nobody else writes to the file as a rule, so the patience is not set before it is needed."""
+        """Begin a transaction. As a rule no one else writes to the file, so the patience is not set before it is needed."""
         try:
             self._db.execute("begin immediate")
         except sqlite3.OperationalError as error:
