@@ -251,9 +251,15 @@ class SqliteStore:
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
         """See ``Store.create``."""
         writer, worker = self._writer()
-        return await writer.do(
-            partial(sqlite_runs.create, run, [first], worker if run.here else None, self._now(), self._sealing), sync=True
-        )
+        owner, now = worker if run.here else None, self._now()
+
+        def create(db: sqlite3.Connection) -> Created | Existing:
+            made = sqlite_runs.create(run, [first], owner, now, self._sealing, db)
+            if owner is not None and isinstance(made, Created):
+                writer.begun(first)
+            return made
+
+        return await writer.do(create, sync=True)
 
     async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
         """See ``Store.fork``."""
