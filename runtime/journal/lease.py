@@ -124,7 +124,7 @@ class HeldLease:
                 self._thread.join(END_S)  # it has only to return
 
     async def abandon(self) -> None:
-        """The same, of a store that could not be opened, soon: whatever the server does, whoever was cancelled."""
+        """The same, of a store that could not be opened, soon, even if the server does not answer or the caller was cancelled."""
         with trio.CancelScope(shield=True), trio.move_on_after(END_S):
             await self.end()
 

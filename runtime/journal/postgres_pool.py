@@ -93,7 +93,7 @@ class ConnectionPool:
         self.drop_idle()
 
     def drop_idle(self) -> None:
-        """Close what is idle; the next statement connects anew."""
+        """Close what is idle; the next statement connects again."""
         while self._idle:
             self._idle.pop().close()
 
