@@ -293,7 +293,7 @@ class Tracing(Instrument):
         if self._content and event.text is not None:
             answer = [("assistant", event.text)]
             fields |= self._messages(genai.OUTPUT_MESSAGES, genai.OI_OUTPUT_MESSAGES, answer, event.finish_reason)
-        span.set_attributes(fields)  # at once: each call of the SDK's takes a lock, and looks whether the span has ended
+        span.set_attributes(fields)  # all of them: each call of the SDK's takes a lock, and looks whether the span has ended
         _end(span, event.error)
 
     def _messages(
@@ -374,7 +374,7 @@ def _elsewhere() -> otel_context.Context | None:
 
 
 def _above(run: _Run, path: str, *, itself: bool = False) -> otel_context.Context:
-    """The context of the span that what happens at `path` hangs below: that of the node whose nested graph it belongs to, or the run's.
+    """The context of the span above what happens at `path`: that of the node whose nested graph it belongs to, or the run's.
 
     The path of what is done with an item of a list, or of a generator that goes on, begins with the path of the step that made
     it, and then comes the item's number: it is beside that step, not inside of it.
