@@ -19,6 +19,9 @@ from actors.words import repr_of
 _LOOK_BACK: Final = tuple(timedelta(seconds=seconds) for seconds in (60, 3_600, 86_400, 40 * 86_400, 400 * 86_400))
 """In which of these before now the latest time is looked for, so a year of minutes need not be counted."""
 
+MOST_S: Final = 1_000_000_000
+"""The longest time between two runs, 31 years: the calendar has an end."""
+
 
 @final
 @attrs.frozen
@@ -42,9 +45,9 @@ class Times:
             )
         known = zone_of(zone)
         if every_s is not None:
-            if not isinstance(every_s, int | float) or isinstance(every_s, bool) or every_s < 1 or every_s != int(every_s):
+            if not isinstance(every_s, int | float) or not 1 <= every_s <= MOST_S or int(every_s) != every_s or every_s is True:
                 raise UsageError(
-                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds >= 1.\n"
+                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds from 1 to {MOST_S:,}.\n"
                     "  Fix: start what comes more often from one run that sleeps."
                 )
             return cls(f"every {int(every_s)}", known.key)
