@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Final, NoReturn, Unpack, cast, final
@@ -11,6 +12,7 @@ from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.typevars import In, M, Out
+from actors.words import repr_of
 from runtime.messages.modules import name_of
 from runtime.placement.call_payloads import unpacked
 from runtime.placement.graph_codes import GraphCode, code_of
@@ -215,5 +217,10 @@ def _lm(name: str | None) -> HostedLM:
 
 def _topic(topic: Hashable | None) -> str | int | float | bool | None:
     if topic is None or isinstance(topic, str | int | float | bool):
-        return topic
-    raise UsageError(f"topic={topic!r} was used on a host, from where it cannot travel.\n  Fix: use a text or a number.")
+        try:
+            json.dumps(topic)
+        except ValueError:  # an int of thousands of digits
+            pass
+        else:
+            return topic
+    raise UsageError(f"topic={repr_of(topic)} was used on a host, from where it cannot travel.\n  Fix: use a text or a number.")
