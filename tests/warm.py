@@ -64,7 +64,7 @@ class Warm:
                 start_new_session=True,
                 pass_fds=[door.fileno()],
             )
-        atexit.register(self._end)
+        atexit.register(self.end)
 
     @property
     def door(self) -> Path:
@@ -111,7 +111,8 @@ class Warm:
         assert code, f"{job['what']} has not ended within {PATIENCE_S:g} s"
         return subprocess.CompletedProcess(job["argv"], int(code), out.read_text(), err.read_text())
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End it, with whatever it still does for others."""
         assert self._process.stdin is not None, "it was started with pipes"
         self._process.stdin.close()
         self._process.wait()
@@ -136,6 +137,9 @@ def _serve(door: socket.socket) -> None:
             continue
         line = sys.stdin.readline()  # one at a time is sent, so no second one hides in the buffer
         if not line:
+            for pid in visitors:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             return
         child = os.fork()
         if not child:

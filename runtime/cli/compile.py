@@ -18,7 +18,7 @@ from runtime.cli.loading import load_graph
 from runtime.cli.named_metric import load_metric
 from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
-from runtime.cli.terminal import ProgressLine, Style, printable
+from runtime.cli.terminal import ProgressLine, Style, is_one_place, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate.comparing import Comparison
@@ -84,7 +84,7 @@ def run(options: Options) -> int:
     progress.clear()
     if isinstance(result, int):
         return result
-    for done in result.predictors:
+    for done in () if work.has_told and is_one_place(out, sys.stderr) else result.predictors:
         out.write(printable(_line(done), out) + "\n")
     for node, found in result.evaluations.items():
         out.write(printable(_evaluation(node, found, result.data), out) + "\n")
@@ -143,9 +143,14 @@ class _Compilation:
             self.progress.clear()
             return complain(error, 1)
 
+    @property
+    def has_told(self) -> bool:
+        """Whether each predictor has had its line on standard error."""
+        return not (self.progress.is_live or self.options.quiet)
+
     def _told(self, done: CompiledPredictor) -> None:
         self.done.append(done)
-        if not self.progress.is_live:
+        if self.has_told:
             self.progress.step(_line(done))
 
     def _now(self) -> str:

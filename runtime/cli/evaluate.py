@@ -26,6 +26,7 @@ from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate import comparing, evaluating
 from runtime.evaluate.comparing import Comparison
 from runtime.evaluate.dataset import Dataset
+from runtime.evaluate.progress import Progress, Told
 from runtime.evaluate.report import to_html, to_junit, to_text
 from runtime.evaluate.results import Evaluation
 from runtime.evaluate.scoring import Metric
@@ -128,7 +129,7 @@ def run(options: Options) -> int:
     return _exit_code(options, done, comparison)
 
 
-def _shown(options: Options) -> tuple[ProgressLine | EvaluationBar, evaluating.Told]:
+def _shown(options: Options) -> tuple[ProgressLine | EvaluationBar, Told]:
     """What shows how far it is, and what it is told by: a bar on a terminal, else a line for each tenth."""
     style = Style.of(sys.stderr)
     line = ProgressLine(sys.stderr, style, quiet=options.quiet)
@@ -141,8 +142,13 @@ def _shown(options: Options) -> tuple[ProgressLine | EvaluationBar, evaluating.T
             bar = EvaluationBar(sys.stderr, style)
             return bar, bar.tell
 
-    def tell(now: evaluating.Progress) -> None:
-        if line.is_live or now.done == now.of or now.done % max(1, now.of // 10) == 0:
+    tenths = 0
+
+    def tell(now: Progress) -> None:
+        nonlocal tenths
+        done = 10 * now.done // now.of
+        if line.is_live or done > tenths:
+            tenths = done
             line.step(str(now))
 
     return line, tell
@@ -189,7 +195,7 @@ class _Work:
     apart: tuple[LM | None, Mapping[str, LMClient]] | None
     """Those of the graph that is compared with, where that runs in another runtime."""
     progress: ProgressLine | EvaluationBar
-    tell: evaluating.Told
+    tell: Told
 
     async def main(self) -> tuple[Evaluation, Comparison | None] | int:
         """Evaluate; the result, or the exit code."""

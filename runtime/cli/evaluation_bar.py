@@ -15,7 +15,7 @@ from rich.text import Text
 
 from runtime.cli.live_view import Above, console_on
 from runtime.cli.terminal import Style
-from runtime.evaluate import evaluating
+from runtime.evaluate import progress
 
 MOST: Final = 100
 """Columns: a bar across a wide window is hard to read."""
@@ -49,7 +49,7 @@ class EvaluationBar:
     def step(self, text: str) -> None:
         """Nothing: the next drawing shows it."""
 
-    def tell(self, now: evaluating.Progress) -> None:
+    def tell(self, now: progress.Progress) -> None:
         """What the next drawing shows."""
         self._progress.update(self._task, completed=now.done, total=now.of, words=str(now))
 

@@ -6,6 +6,7 @@ import importlib.util
 import keyword
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def run(options: Options) -> int:
     missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
     install = f"pip install 'understudy[{','.join(missing)}]'"
     commands = {
-        f"cd {place}": "",
+        f"cd {shlex.quote(str(place))}": "",
         **({install: "# what its test and its service need; before a release, the path of the checkout"} if missing else {}),
         "python -m pytest": "# no key, no network",
         f"understudy graph check {package}/graph.py:graph": "# is it in order?",

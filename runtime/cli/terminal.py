@@ -117,6 +117,15 @@ class ProgressLine:
         self._stream.flush()
 
 
+def is_one_place(one: TextIO, other: TextIO) -> bool:
+    """Whether what is written to either comes to the same terminal, file or pipe."""
+    try:
+        places = [os.fstat(stream.fileno()) for stream in (one, other)]
+    except (OSError, ValueError):  # it is closed, or not a file
+        return one is other
+    return os.path.samestat(*places)
+
+
 def encodes(stream: TextIO, text: str) -> bool:
     """Whether `stream` can write `text`."""
     try:

@@ -7,7 +7,8 @@ Begin at ``evaluating.py`` (one graph on all rows) and ``comparing.py`` (two of 
 from runtime.evaluate.comparing import Comparison, compare, compared
 from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.dataset import BadRow, Dataset, Example
-from runtime.evaluate.evaluating import Progress, evaluate
+from runtime.evaluate.evaluating import evaluate
+from runtime.evaluate.progress import Progress
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
 from runtime.evaluate.scoring import Metric, Score, cost, exact, latency, steps
 from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, converse

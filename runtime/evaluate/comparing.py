@@ -14,7 +14,8 @@ from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.evaluate.dataset import Dataset, Example
-from runtime.evaluate.evaluating import SPENT, Evaluator, Progress, Told, is_spent
+from runtime.evaluate.evaluating import SPENT, Evaluator, is_spent
+from runtime.evaluate.progress import Progress, Told
 from runtime.evaluate.results import Evaluation, RowResult
 from runtime.evaluate.scoring import Metric
 from runtime.evaluate.sequential import EXPECTS, AnytimeInterval, SequentialTest, bootstrap_interval, flip_probability

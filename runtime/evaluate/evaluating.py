@@ -16,6 +16,7 @@ from actors.errors import LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
+from runtime.evaluate.progress import Progress, RunningMean, Told
 from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
 from runtime.evaluate.scoring import NOTHING, Measure, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
@@ -27,88 +28,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 SHOWN_CHARS = 2_000
-TINY = 1e-12
-"""What rounding may leave of a variance of 0."""
-SHOWN_AS_SECONDS = 120
-"""What takes longer is told in minutes."""
 SPENT = "the budget is spent"
-
-
-@final
-@attrs.frozen
-class Progress:
-    """How far an evaluation is."""
-
-    done: int
-    of: int
-    mean: float
-    """The mean of the first metric, so far."""
-    cost_usd: float
-    elapsed_s: float
-    interval: tuple[float, float] = (math.nan, math.nan)
-    """Where the mean lies with a probability of 95 %: 1.96 standard errors around it, once two rows differ. In a comparison,
-    what the sequential test leaves, whose probability is 1 less the comparison's error."""
-    is_difference: bool = False
-    """Whether the mean is that of the differences of two graphs, and ``of`` the most rows that may be needed."""
-
-    @property
-    def left(self) -> int:
-        """Runs, or pairs of rows, that may still come."""
-        return self.of - self.done
-
-    @property
-    def left_s(self) -> float:
-        """How long the rest will take, if it goes on like this; infinite before the first row."""
-        return self.elapsed_s / self.done * (self.of - self.done) if self.done else math.inf
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        if self.is_difference:
-            estimate = f"difference {self.mean:+.3f} ({low:+.3f} to {high:+.3f})"
-        else:
-            estimate = f"mean {self.mean:.3f}" + ("" if math.isnan(low) else f" ({low:.3f} to {high:.3f})")
-        left = f"{self.left} left" + (" at most" if self.is_difference else "")
-        if self.left and self.done:
-            left += f", {self.left_s:.0f} s" if self.left_s < SHOWN_AS_SECONDS else f", {self.left_s / 60:.0f} min"
-        return f"{self.done} of {self.of}, {estimate}, ${self.cost_usd:.4f}, {left}"
-
-
-Told = Callable[[Progress], None]
-
-
-@final
-class RunningMean:
-    """The mean of the rows' scores, each of which is the mean of its runs, and how sure it is, kept as they come."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[float, int]] = {}
-        self._sum = 0.0
-        self._squares = 0.0
-        self.cost_usd = 0.0
-
-    def add(self, row: str, score: float, cost_usd: float) -> None:
-        """Count one run of `row`."""
-        before, runs = self._rows.get(row, (0.0, 0))
-        now = (before * runs + score) / (runs + 1)
-        self._rows[row] = now, runs + 1
-        self._sum += now - before
-        self._squares += now * now - before * before
-        self.cost_usd += cost_usd
-
-    @property
-    def mean(self) -> float:
-        """Of all rows so far; not a number before the first."""
-        return self._sum / len(self._rows) if self._rows else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """1.96 standard errors around the mean; not numbers where all rows score the same, which tells nothing about others."""
-        count = len(self._rows)
-        variance = (self._squares / count - self.mean**2) * count / (count - 1) if count > 1 else 0.0
-        if variance < TINY:
-            return math.nan, math.nan
-        wide = 1.96 * math.sqrt(variance / count)
-        return self.mean - wide, self.mean + wide
 
 
 @final
@@ -247,11 +167,19 @@ class _Work:
     stopped: str | None = attrs.field(default=None, init=False)
     began_s: float = attrs.field(factory=trio.current_time, init=False)
     tally: RunningMean = attrs.field(factory=RunningMean, init=False)
+    kept: int = attrs.field(default=0, init=False)
+    """Runs that are wanted, and that the file holds already."""
+    judged: int = attrs.field(default=0, init=False)
+    """Runs that are wanted and done, those that were kept among them."""
 
     async def run(self, at_once: int, rows: Dataset) -> Evaluation:
         left = iter([pair for pair in self.wanted if _key(*pair) not in self.done])
-        for kept in self.done.values():
-            self._count(kept)
+        for pair in self.wanted:
+            kept = self.done.get(_key(*pair))
+            if kept is not None:  # the file may hold what belongs to other rows
+                self.kept += 1
+                self._count(kept)
+        self.judged = self.kept
         wrong: list[UnderstudyError] = []
         async with trio.open_nursery() as nursery:
 
@@ -270,6 +198,7 @@ class _Work:
                         nursery.cancel_scope.cancel()
                         return
                     self.done[_key(example, repeat)] = result
+                    self.judged += 1
                     self._count(result)
                     self._tell()
 
@@ -290,7 +219,8 @@ class _Work:
         if self.told is None:
             return
         tally, took_s = self.tally, trio.current_time() - self.began_s
-        self.told(Progress(len(self.done), len(self.wanted), tally.mean, tally.cost_usd, took_s, tally.interval))
+        of = len(self.wanted)
+        self.told(Progress(self.judged, of, tally.mean, tally.cost_usd, took_s, tally.interval, kept=self.kept))
 
 
 def _key(example: Example, repeat: int) -> tuple[str, int, str]:

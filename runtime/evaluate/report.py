@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 from runtime.evaluate.charts import bars, histogram, markup, plain, points, timeline
 from runtime.evaluate.comparing import Comparison
-from runtime.evaluate.results import RAISED, Evaluation, RowResult, deviation
+from runtime.evaluate.figures import figure, mean_of, with_error
+from runtime.evaluate.results import RAISED, Evaluation, RowResult
 
 WORST = 10
 STYLE = """
@@ -35,10 +36,8 @@ def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
     lines = [f"{done.graph}: {_counts(done)}"]
     width = max(map(len, done.metrics))
     for name in done.metrics:
-        values = list(done.scores(name).values())
-        error = deviation(values) / math.sqrt(len(values)) if values else math.nan
-        lines.append(f"  {name:<{width}}  {done.mean(name):.3f} ± {error:.3f}")
-        lines += [f"  {'':<{width}}  {mean:.3f}  {part} ({count})" for part, (mean, count) in done.by_slice(name).items()]
+        lines.append(f"  {name:<{width}}  {' '.join(with_error(done.scores(name).values()))}".rstrip())
+        lines += [f"  {'':<{width}}  {figure(mean)}  {part} ({count})" for part, (mean, count) in done.by_slice(name).items()]
     lines.append(f"  latency  median {_seconds(done.latency_s())}, 95 % within {_seconds(done.latency_s(0.95))}")
     lines.append(f"  spent    {_spent(done)}")
     lines += [f"  {line}" for line in _raised(done)]
@@ -105,8 +104,8 @@ def _sides(comparison: Comparison) -> list[str]:
         return []
     before, after = (side.scores(comparison.metric) for side in sides)
     same = [identity for identity in after if identity in before]
-    means = [math.fsum(scores[identity] for identity in same) / len(same) for scores in (before, after)] if same else []
-    return [", ".join(f"{side.graph} {mean:.3f}" for side, mean in zip(sides, means, strict=False))] if means else []
+    means = [mean_of([scores[identity] for identity in same]) for scores in (before, after)] if same else []
+    return [", ".join(f"{side.graph} {figure(mean)}" for side, mean in zip(sides, means, strict=False))] if means else []
 
 
 def _title(row: RowResult) -> str:
@@ -114,11 +113,7 @@ def _title(row: RowResult) -> str:
 
 
 def _table(done: Evaluation) -> str:
-    rows: list[Sequence[str]] = []
-    for name in done.metrics:
-        values = list(done.scores(name).values())
-        error = deviation(values) / math.sqrt(len(values)) if values else math.nan
-        rows.append((name, f"{done.mean(name):.3f}", f"± {error:.3f}"))
+    rows = [(name, *with_error(done.scores(name).values())) for name in done.metrics]
     rows.append(("latency, median", _seconds(done.latency_s()), ""))
     rows.append(("latency, 95 % within", _seconds(done.latency_s(0.95)), ""))
     cells = "".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast, final
@@ -13,6 +12,7 @@ import attrs
 
 from actors.errors import UsageError
 from runtime.evaluate.dataset import BadRow
+from runtime.evaluate.figures import mean_of
 from runtime.graphs.records.run_record import Spend
 
 VERSION = 1
@@ -102,12 +102,11 @@ class Evaluation:
         rows: dict[str, list[float]] = {}
         for row in self.results:
             rows.setdefault(row.id, []).append(row.scores[name])
-        return {identity: math.fsum(values) / len(values) for identity, values in rows.items()}
+        return {identity: mean_of(values) for identity, values in rows.items()}
 
     def mean(self, metric: str | None = None) -> float:
         """The mean over all rows; NaN without any."""
-        values = self.scores(metric).values()
-        return math.fsum(values) / len(values) if values else math.nan
+        return mean_of(self.scores(metric).values())
 
     def by_slice(self, metric: str | None = None) -> dict[str, tuple[float, int]]:
         """The mean and the number of rows of each slice."""
@@ -117,7 +116,7 @@ class Evaluation:
             name = slices[identity]
             if name is not None:
                 groups.setdefault(name, []).append(value)
-        return {name: (math.fsum(values) / len(values), len(values)) for name, values in sorted(groups.items())}
+        return {name: (mean_of(values), len(values)) for name, values in sorted(groups.items())}
 
     @property
     def failed(self) -> tuple[RowResult, ...]:
@@ -184,12 +183,6 @@ class Evaluation:
 def header(graph: str, metrics: Sequence[str]) -> str:
     """The first line of an evaluation's file."""
     return json.dumps({"understudy_evaluation": VERSION, "graph": graph, "metrics": list(metrics)})
-
-
-def deviation(values: Iterable[float]) -> float:
-    """The standard deviation of a sample; 0 for fewer than two values."""
-    known = list(values)
-    return statistics.stdev(known) if len(known) > 1 else 0.0
 
 
 def _sum(spends: Iterable[Spend]) -> Spend:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from runtime.testing import Exploration, FoundFailure, NotExplored, Schedule, ScheduleDiverged, Simulation, find_failure, replay
+from runtime.testing import (
+    Exploration,
+    FoundFailure,
+    NotExplored,
+    Schedule,
+    ScheduleDiverged,
+    Simulation,
+    find_failure,
+    replay,
+    run_in_virtual_time,
+)
+from runtime.testing.schedules import deadlock_watch, virtual_time
+from runtime.testing.schedules.virtual_time import ThreadHold
 from tests.runtime.testing.sessions import session
 from tests.warm import ROOT
 
@@ -121,6 +135,64 @@ def test_g2_a_thread_that_works_is_waited_for() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert find_failure(computes, Exploration(runs=3)) is None
+
+
+@contextlib.contextmanager
+def ends_while_looked_at(monkeypatch: pytest.MonkeyPatch, let_end: Callable[[], None]) -> Iterator[None]:
+    """The thread ends after the loop has found nothing to do, and before it is asked whether a thread still runs."""
+    asked = threading.Event()
+
+    def is_busy(hold: ThreadHold) -> bool:
+        if not asked.is_set():
+            asked.set()
+            let_end()
+            while hold._running:
+                hold.wait(10)
+        return hold._running > 0
+
+    monkeypatch.setattr(virtual_time, "STILL_S", 0.1)
+    monkeypatch.setattr(ThreadHold, "is_busy", property(is_busy))
+    yield
+    assert asked.is_set()
+
+
+def test_g2_a_thread_that_ends_while_the_loop_finds_nothing_to_do_is_no_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    async def waits_for_a_thread(sim: Simulation) -> None:
+        await trio.to_thread.run_sync(end.wait)
+
+    with ends_while_looked_at(monkeypatch, end.set), pytest.warns(NotExplored, match="threads wait for one another"):
+        assert find_failure(waits_for_a_thread, Exploration(runs=1)) is None
+
+
+def test_g2_nor_is_a_thread_of_the_tests_own_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    looks = 0
+
+    async def waits_for_a_thread() -> None:
+        done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def work() -> None:
+            end.wait()
+            token.run_sync_soon(done.set)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+
+        def may_be_woken() -> bool:
+            nonlocal looks
+            looks += 1
+            end.set()
+            thread.join()
+            return False
+
+        monkeypatch.setattr(deadlock_watch, "may_be_woken", may_be_woken)
+        await done.wait()
+
+    run_in_virtual_time(waits_for_a_thread)
+
+    assert looks == 1
 
 
 # --- G3: what one run leaves to the next -----------------------------------------------------------------------------------

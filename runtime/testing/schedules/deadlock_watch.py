@@ -44,6 +44,9 @@ class _Watch(trio.abc.Instrument):
         if may_be_woken() and self._looks < PATIENCE_LOOKS:
             time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
             return
+        if self._looks <= PATIENCE_LOOKS:  # a thread may have ended since the loop has looked: what it made is on its way
+            self._looks = PATIENCE_LOOKS
+            return
         tasks = tasks_below(trio.lowlevel.current_root_task())
         if self.finding is not None:  # and it was cancelled
             unshield(tasks)

@@ -374,6 +374,9 @@ class Simulation:
         if left_s < math.inf and self.loop.jumps:
             if left_s > 0:
                 self.loop.jump(left_s)
+        elif self.unsettled is not None and self._looks <= THREAD_LOOKS and not self._hold.is_busy:
+            # The last thread may have ended after the loop has looked, and what it made is on its way: one more look shows it.
+            self._looks = THREAD_LOOKS + 1
         elif self.unsettled is not None and self._hold.is_busy and self._finding is None and self._looks < THREAD_LOOKS:
             self._looks += 1
             self._hold.wait(0.05)

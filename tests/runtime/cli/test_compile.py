@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,19 @@ def test_the_predictors_are_written_and_the_runtime_uses_them(folder: Path, caps
             return runtime.predictor_statistics().nodes
 
     assert trio.run(use) == {"answering/answer": PredictorCounts(optimized=1)}
+
+
+@pytest.mark.parametrize("more", [(), ("-q",)])
+def test_in_one_place_each_line_is_printed_once(more: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As with ``> log 2>&1``, where what is told on the way and the report at the end come together."""
+    with open("log", "a", 1) as out, open("log", "a", 1) as err:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        assert compile_("--no-evaluation", *more) == 0
+        monkeypatch.undo()
+
+    log = [line for line in (folder / "log").read_text().splitlines() if not line.startswith("Bootstrapped")]  # DSPy's own
+    assert log == ["loaded", "answer: Answer: 12 examples: optimised, 8 demonstrations", "written to out"]
 
 
 def run_(*more: str, graph: str = "graphs.py:graph") -> int:

@@ -90,6 +90,19 @@ def test_it_prints_and_writes_what_it_found(folder: Path, capsys: pytest.Capture
     assert 'tests="40"' in (folder / "report.xml").read_text()
 
 
+@pytest.mark.parametrize(("count", "lines"), [(1, 1), (3, 3), (10, 10), (19, 10), (40, 10)])
+def test_there_is_a_line_for_each_tenth(count: int, lines: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 19 rows, each had its own."""
+    cases = folder / "cases.jsonl"
+    cases.write_text("\n".join(cases.read_text().splitlines()[:count]))
+
+    assert main(["evaluate", "sums.py:graph", "--data", "cases.jsonl"]) == 0
+
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == lines
+    assert told[-1].startswith(f"{count} of {count}, ")
+
+
 def test_a_change_for_the_worse_fails_the_build(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "sums.py:graph", "--data", "cases.jsonl", "--out", "good.jsonl", "-q"]) == 0
     assert main(["evaluate", "sums.py:old", "--data", "cases.jsonl", "--against", "good.jsonl", "--fail-if", "worse", "-q"]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,15 @@ def test_the_command_says_what_to_do_next(tmp_path: Path) -> None:
     assert "cd tea" in out
     assert "python -m pytest" in out
     assert (tmp_path / "tea" / "tea" / "graph.py").is_file()
+
+
+def test_its_commands_can_be_typed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "my tea's"
+
+    assert new.run(new.Options("tea", str(place))) == 0
+
+    [line] = [line.split("  #")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  cd ")]
+    assert shlex.split(line) == ["cd", str(place)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from typing import get_type_hints
+
 import attrs
 import pytest
 import trio
@@ -9,14 +12,29 @@ import trio
 from actors import Graph
 from runtime import open_runtime
 from runtime.cli import demo_graph, study
-from runtime.cli.demo_graph import Cypher, Intent, OtherFilters, TimeFilters, VectorQuery
+from runtime.cli.demo_graph import Cypher, Intent, OtherFilters, QueryParameters, TimeFilters, VectorQuery
 from runtime.cli.demo_trio import measure
 from runtime.lm.dspy.bridge import warm_up
 from runtime.testing import ScriptedLM, run_in_virtual_time
+from tests.runtime.cli.command import ROOT
 
 OVERHEAD_S = 1.255
 """From the start of the step to the first response in the log: see docs/design/serialised-calls.md."""
 INTENT = Intent(study.TEXT, study.LABEL, study.NOW)
+
+
+def test_the_demo_asks_what_the_example_of_the_documentation_asks() -> None:
+    """A page must run by itself, so there are two copies; whoever mends a query must mend both."""
+    example = runpy.run_path(str(ROOT / "docs/examples/property_extraction.py"))
+
+    assert (example["BY_LABEL"], example["BY_MEANING"]) == (demo_graph.BY_LABEL, demo_graph.BY_MEANING)
+    for kind in (Cypher, Intent, OtherFilters, QueryParameters, TimeFilters, VectorQuery):
+        assert get_type_hints(kind) == {
+            name: QueryParameters if hint is example["QueryParameters"] else hint
+            for name, hint in get_type_hints(example[kind.__name__], example).items()
+        }
+    for name in ("time_filters", "other_filters", "vector_query"):
+        assert getattr(demo_graph, name).__doc__ == example[name].__doc__
 
 
 @attrs.frozen

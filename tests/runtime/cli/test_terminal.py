@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
-from runtime.cli.terminal import ProgressLine, Style, one_line, plain, printable
+from runtime.cli.terminal import ProgressLine, Style, is_one_place, one_line, plain, printable
+
+
+def test_two_streams_are_one_place_or_two(tmp_path: Path) -> None:
+    with open(tmp_path / "a", "a") as one, open(tmp_path / "a", "a") as same, open(tmp_path / "b", "a") as other:
+        assert is_one_place(one, same)
+        assert not is_one_place(one, other)
+        assert not is_one_place(one, io.StringIO())
+    assert not is_one_place(one, same), "closed"
+    assert is_one_place(one, one)
 
 
 class Terminal(io.TextIOWrapper):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from runtime.evaluate import (
     Evaluation,
     Metric,
     Progress,
+    RowResult,
     Score,
     compare,
     compared,
@@ -30,7 +32,8 @@ from runtime.evaluate import (
     latency,
     steps,
 )
-from runtime.evaluate.evaluating import RunningMean
+from runtime.evaluate.progress import RunningMean
+from runtime.evaluate.report import to_html, to_text
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import MemoryCache
 from runtime.lm.limits.retry import Retry
@@ -245,6 +248,60 @@ def test_a_running_mean_is_that_of_the_rows_and_so_is_its_error() -> None:
     assert tally.mean == pytest.approx(statistics.fmean(means))
     assert tally.interval == pytest.approx((tally.mean - wide, tally.mean + wide))
     assert tally.cost_usd == 3.5
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[1e16, 1e16 + 2, 1e16 + 4], [1e308, -1e308, 1e308], [1e-9, 3e-9, 2e-9], [1e16, 1.0, -1e16], [0.1] * 3, [1e300] * 7],
+)
+def test_a_running_mean_survives_large_and_close_scores(scores: list[float]) -> None:
+    """A sum of them overflows, and a sum of their squares loses what is different."""
+    tally = RunningMean()
+    for at, score in enumerate(scores):
+        tally.add(f"{at}", 0.0, 0.0)
+        tally.add(f"{at}", score, 0.0)
+    once = RunningMean()
+    for at, score in enumerate(scores):
+        once.add(f"{at}", score, 0.0)
+
+    exact = [Fraction(score) for score in scores]
+    mean = statistics.mean(exact)
+    wide = 1.96 / len(scores) ** 0.5 * float(statistics.stdev(score / 10**300 for score in exact)) * 1e300
+    close = 1e-15 * max(map(abs, scores))
+    assert once.mean == pytest.approx(float(mean), rel=1e-12, abs=close)
+    assert tally.mean == pytest.approx(float(mean / 2), rel=1e-12, abs=close)
+    if len(set(scores)) == 1:
+        assert math.isnan(once.interval[0])
+        assert math.isnan(tally.interval[0])
+    else:
+        assert once.interval == pytest.approx((float(mean) - wide, float(mean) + wide), rel=1e-12, abs=close)
+
+
+def test_the_mean_of_large_scores_is_no_overflow() -> None:
+    """The sum of them is one, and the evaluation that was paid for ended with it."""
+    scores = [1.5e308, 1.5e308, -1.5e308, 1.5e308]
+    rows = tuple(RowResult(f"{at}", 0, "0", {"m": score}, slice="all") for at, score in enumerate(scores))
+    done = Evaluation("large", ("m",), (*rows, RowResult("0", 1, "0", {"m": 1.5e308}, slice="all")))
+
+    assert done.mean() == pytest.approx(0.75e308)
+    [(mean, count)] = done.by_slice().values()
+    assert (mean, count) == (done.mean(), 4)
+    assert "m  7.5e+307 ± 7.5e+307\n" in to_text(done)
+    assert "7.5e+307" in to_html(done)
+
+
+async def test_what_the_file_holds_of_other_rows_is_no_part_of_the_progress(tmp_path: Path, autojump_clock: MockClock) -> None:
+    out, told = tmp_path / "results.jsonl", list[Progress]()
+    async with open_runtime() as runtime:
+        await evaluate(runtime, adding(wrong=frozenset({0, 1, 2, 3})), rows(8), exact, out=out)
+        some = rows(12)[4:]
+        done = await evaluate(runtime, adding(), some, exact, out=out, told=told.append, at_once=1)
+
+    assert (len(done.results), done.mean()) == (8, 1)
+    assert [(now.done, now.of, now.kept) for now in told] == [(5, 8, 4), (6, 8, 4), (7, 8, 4), (8, 8, 4)]
+    assert [now.mean for now in told] == [1, 1, 1, 1]
+    assert told[0].left_s == told[0].elapsed_s * 3, "what was kept took no time"
+    assert len(Evaluation.load(out).results) == 12, "and the file loses nothing"
 
 
 async def test_the_order_of_ends_decides_nothing(autojump_clock: MockClock) -> None:
