@@ -132,14 +132,14 @@ async def _taken(store: NameStore, keeping: Keeping, name: str) -> int:
             with trio.CancelScope(shield=True):  # or the store might have given it to this worker, and no one would know
                 holder = await store.hold(name)
         except StoreError:
-            if _left_s(keeping) <= 0:
+            if left_s_of(keeping) <= 0:
                 raise
         if holder is not None and keeping.lease is not None and holder.worker == keeping.lease.worker:
             return holder.fence
         await trio.sleep(LOOK_S)
 
 
-def _left_s(keeping: Keeping) -> float:
+def left_s_of(keeping: Keeping) -> float:
     """For how many seconds no other can have the names of this worker."""
     lease = keeping.lease
     if lease is None or lease.lost.is_set():
@@ -151,7 +151,7 @@ async def _watch(keeping: Keeping, scope: trio.CancelScope) -> None:
     """End what goes on in the name's block when another may have the name."""
     lease = keeping.lease
     assert lease is not None, "the store gave a name to it"
-    while (left_s := _left_s(keeping)) > 0:
+    while (left_s := left_s_of(keeping)) > 0:
         with trio.move_on_after(left_s) if left_s != math.inf else trio.CancelScope():
             await lease.lost.wait()
     scope.cancel()
