@@ -6,14 +6,19 @@ A name is theirs by the lease of their worker, and what they say to one another 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast, final
+from contextlib import suppress
+from typing import Final, Protocol, cast, final
 
 import trio
 
+from actors.store_errors import StoreError
 from runtime.graphs.everywhere import Dropped, Everywhere
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.registered_names import RegisteredNames, left_s_of
 from runtime.journal.meeting import NameHolder, NameStore, NewsStore
+
+AGAIN_S: Final = 1.0
+"""After which a store that has not heard of the end of a name is told again."""
 
 
 class _Meeting(NameStore, NewsStore, Protocol):
@@ -58,25 +63,30 @@ class FellowOwners:
                 await lease.lost.wait()
 
     async def hold(self, name: str) -> NameHolder:
-        """Take `name`, if no one has it; who has it now. Not cancelled in between: else no one would know who has it.
+        """Take `name`, if no one has it; who has it now. Not heard to its end, this one may have it.
 
         Raises:
             StoreError: the store cannot say.
         """
-        store = self._store
-        holder: NameHolder | None = None
-        with trio.CancelScope(shield=True):
-            holder = await store.hold(name)
-        assert holder is not None, "a shielded block comes to its end"
-        return holder
+        return await self._store.hold(name)
 
-    async def let_go(self, name: str) -> None:
-        """Give up `name`.
+    async def let_go(self, name: str, fence: int) -> None:
+        """Give up `name`, which this one has with `fence`; a store that does not hear that is told again, while it is open."""
+        try:
+            await self._store.release_name(name, fence)
+        except BaseException as error:
+            nursery = self._keeping.nursery
+            if nursery is not None:
+                nursery.start_soon(self._let_go_later, name, fence)
+            if not isinstance(error, StoreError):
+                raise
 
-        Raises:
-            StoreError: the store has not heard that.
-        """
-        await self._store.release_name(name)
+    async def _let_go_later(self, name: str, fence: int) -> None:
+        while self.left_s > 0:
+            await trio.sleep(AGAIN_S)
+            with suppress(StoreError):
+                await self._store.release_name(name, fence)
+                return
 
     async def holder(self, name: str) -> NameHolder | None:
         """Who has `name`.

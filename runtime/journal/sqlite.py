@@ -251,9 +251,15 @@ class SqliteStore:
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
         """See ``Store.create``."""
         writer, worker = self._writer()
-        return await writer.do(
-            partial(sqlite_runs.create, run, [first], worker if run.here else None, self._now(), self._sealing), sync=True
-        )
+        owner, now = worker if run.here else None, self._now()
+
+        def create(db: sqlite3.Connection) -> Created | Existing:
+            made = sqlite_runs.create(run, [first], owner, now, self._sealing, db)
+            if owner is not None and isinstance(made, Created):
+                writer.begun(first)
+            return made
+
+        return await writer.do(create, sync=True)
 
     async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
         """See ``Store.fork``."""
@@ -459,10 +465,10 @@ class SqliteStore:
         writer, worker = self._writer()
         return await writer.do(partial(sqlite_names.hold, name, worker), sync=True)
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
         writer, worker = self._writer()
-        await writer.do(partial(sqlite_names.release_name, name, worker), sync=False)
+        await writer.do(partial(sqlite_names.release_name, name, fence, worker), sync=False)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""

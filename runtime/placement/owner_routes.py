@@ -70,6 +70,8 @@ class _Route:
     aside: list[tuple[int, Envelope]] = attrs.field(factory=list[tuple[int, Envelope]])
     """Messages that wait until it has moved, with their places in the order of all."""
     looks: int = 0
+    in_doubt: bool = False
+    """The store may take this owner to have it, though it is not here."""
 
 
 @final
@@ -145,13 +147,18 @@ class OwnerRoutes:
                     self._cell.mailbox.bury(envelope)
                 route.aside = []
                 if route.at is _At.HERE:
-                    nursery.start_soon(self._let_go, route)
+                    nursery.start_soon(self._fellows.let_go, route.name, route.fence)
+                elif route.in_doubt:
+                    nursery.start_soon(self._let_go_if_mine, route)
         if is_wanted:
             self._channel.say(ALL, {"op": "left"})
 
-    async def _let_go(self, route: _Route) -> None:
-        with contextlib.suppress(StoreError):  # then it is free when the lease ends
-            await self._fellows.let_go(route.name)
+    async def _let_go_if_mine(self, route: _Route) -> None:
+        """The answer of the store, when it was asked for this shard, was not heard."""
+        with contextlib.suppress(StoreError):  # then it is free when the store is closed
+            held = await self._fellows.hold(route.name)
+            if held.worker == self._fellows.me:
+                await self._fellows.let_go(route.name, held.fence)
 
     async def _until_lost(self) -> None:
         await self._fellows.wait_until_lost()
@@ -239,11 +246,13 @@ class OwnerRoutes:
         is_fresh = route.at is not _At.UNKNOWN and trio.current_time() - route.known_at < FRESH_S
         if is_fresh or route.at in (_At.HERE, _At.MOVING):
             return
+        route.in_doubt = True
         held = await self._fellows.hold(route.name)
+        route.in_doubt = False
         route.known_at = trio.current_time()
         mine = held.worker == self._fellows.me
         if route.out and (held.worker, held.fence) != (route.owner, route.fence):
-            route.at = _At.MOVING  # what was sent to who had it comes first
+            route.at, route.in_doubt = _At.MOVING, mine  # what was sent to who had it comes first
         elif not route.out:
             route.at, route.owner, route.fence = (_At.HERE if mine else _At.THERE), held.worker, held.fence
 
@@ -415,5 +424,5 @@ class OwnerRoutes:
     async def _leave(self, route: _Route) -> None:
         """Let another owner have a shard of which no actor lives here."""
         route.at = _At.MOVING
-        await self._let_go(route)
+        await self._fellows.let_go(route.name, route.fence)
         self._moved_perhaps(route)

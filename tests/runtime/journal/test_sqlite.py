@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import outcome
 import pytest
 import trio
 
@@ -189,7 +190,7 @@ async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypa
             await create(store)
             assert isinstance(store, SqliteStore)
             with monkeypatch.context() as patched:
-                patched.setattr(store._writer()[0], "_committed", lambda _: 1 / 0)
+                patched.setattr(store._writer()[0], "_committed", lambda _, is_patient: 1 / 0)
                 told.append(await written(store, record(store, 2), sync=True))
                 await trio.sleep_forever()
 
@@ -218,6 +219,65 @@ async def test_a_process_without_memory_can_write_again_when_it_has_some(path, m
             assert "no memory left" in str(outcome)
         monkeypatch.setattr(writer, "_level_of", level_of)
         assert await written(store, record(store, 2), sync=False) is None
+
+
+async def test_the_writer_waits_for_a_program_that_has_locked_the_file_and_the_loop_does_not(path, monkeypatch):
+    """A copy is made with `sqlite3 runs.db`, say: that is over soon, and no reason for a run to stall."""
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer, other = store._writer()[0], sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        begins: list[str] = []
+
+        def look(statement: str) -> None:
+            begins.append(statement)
+            if statement.startswith("pragma busy_timeout=") and not statement.endswith("=0"):
+                other.execute("rollback")
+
+        other.execute("begin immediate")
+        while writer._is_busy:  # with the sync of the run's start
+            await trio.lowlevel.checkpoint()
+        assert isinstance(await written(store, record(store, 2)), StoreUnavailable)
+        writer._db.set_trace_callback(look)
+        with trio.fail_after(60):
+            assert await written(store, record(store, 2), sync=True) is None
+            assert await written(store, record(store, 3), sync=True) is None
+        writer._db.set_trace_callback(None)
+        other.close()
+
+        assert [row.seq for row in await journal(store)] == [1, 2, 3]
+        assert [each for each in begins if each.startswith("begin")] == ["begin immediate"] * 3
+        [(patience,)] = writer._db.execute("pragma busy_timeout").fetchall()
+        assert patience == 0
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_a_work_that_fails_leaves_nothing_behind_and_undoes_no_other(path, is_alone):
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("insert into meta values ('left', 'behind')")
+        raise ZeroDivisionError
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer, others = store._writer()[0], list[Any]()
+        while writer._is_busy:  # with the sync of the run's start
+            await trio.lowlevel.checkpoint()
+        commits = writer.commits
+        if not is_alone:
+            writer._is_busy = True  # so all of it waits for one transaction
+            store.append([record(store, 2)], True, others.append)
+            writer._put(sqlite_writer._Work(fail, others.append, sync=False))
+            store.append([record(store, 3)], True, others.append)
+            writer._is_busy = False
+        with pytest.raises(StoreError, match="ZeroDivisionError"):
+            await writer.do(fail, sync=False)
+        assert writer.commits - commits == (0 if is_alone else 1)
+        assert await written(store, record(store, 2 if is_alone else 4)) is None
+
+        assert [isinstance(each, outcome.Error) for each in others] == ([] if is_alone else [False, True, False])
+        assert [row.seq for row in await journal(store)] == ([1, 2] if is_alone else [1, 2, 3, 4])
+        assert await store._read(lambda db: db.execute("select * from meta where key = 'left'").fetchall()) == []
 
 
 async def test_closing_writes_what_waits(path):
