@@ -54,6 +54,11 @@ class LocalContext(ActorContext):
         return self._incarnation
 
     @property
+    def fence(self) -> int:
+        """See ``ActorContext.fence``."""
+        return self._cell.fence
+
+    @property
     def parent(self) -> Any:
         """The ref of what supervises this actor; None under the root."""
         overseer = self._cell.parent

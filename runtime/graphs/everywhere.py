@@ -1,13 +1,15 @@
 """What is published in all owners of a store: collected for a moment, announced together, and put into mailboxes over there.
 
-At most once: what the store cannot take is a dead letter, and is not tried again.
+At most once: what the store cannot take is a dead letter, and is not tried again. On channels the owners' own parts speak to one
+another the same way; what becomes of words that the store did not take, they decide.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final, final
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, Final, TypeAlias, final
 
 import attrs
 import trio
@@ -37,11 +39,18 @@ OTHERS: Final = "(other owners)"
 """The address of dead letters that no other owner was told."""
 
 
+CHANNEL: Final = ":"
+"""Begins what stands in place of a class, for words on a channel: no class has such a name."""
+
+Dropped: TypeAlias = Callable[[DeadReason, Exception | None], None]
+"""Told that something will not be announced, or perhaps was not."""
+
+
 @final
 @attrs.frozen
 class _Waiting:
     told: str
-    envelope: Envelope
+    dropped: Dropped
 
 
 @final
@@ -57,6 +66,7 @@ class Everywhere:
         self._has_any = trio.Event()
         self._codecs: dict[type, MessageCodec] = {}
         self._plain = MessageCodec([], MAX_BYTES)
+        self._channels: dict[str, Callable[[str], None]] = {}
 
     def tasks(self, store: object) -> tuple[Callable[[], Any], ...]:
         """What is to run while `store` is open; nothing if it does not carry news."""
@@ -76,8 +86,20 @@ class Everywhere:
         told = self._told(message, topic)  # also without a store: what works on a laptop works with many owners
         if self._store is not None:
             cell = current_cell.get()
-            self._put(_Waiting(told, Envelope(message, None if cell is None else cell.address, None, self._services.now())))
+            envelope = Envelope(message, None if cell is None else cell.address, None, self._services.now())
+            self._put(_Waiting(told, partial(self._drop, envelope)))
         return self._bus.publish(message, topic)
+
+    def say(self, channel: str, words: str, dropped: Dropped) -> None:
+        """Have all other owners that listen to `channel` hear `words`."""
+        self._put(_Waiting(json.dumps([CHANNEL, channel, words]), dropped))
+
+    def listen(self, channel: str, hear: Callable[[str], None] | None) -> None:
+        """Call `hear` with what other owners say on `channel`; None: no longer."""
+        if hear is None:
+            self._channels.pop(channel, None)
+        else:
+            self._channels[channel] = hear
 
     def _told(self, message: object, topic: Hashable | None) -> str:
         if topic is not None and not isinstance(topic, str | int | float | bool):
@@ -114,15 +136,14 @@ class Everywhere:
 
     def _put(self, waiting: _Waiting) -> None:
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(waiting.told) > MAX_WAITING_BYTES:
-            self._drop([waiting], DeadReason.OVERFLOW, None)
+            waiting.dropped(DeadReason.OVERFLOW, None)
             return
         self._waiting.append(waiting)
         self._bytes += len(waiting.told)
         self._has_any.set()
 
-    def _drop(self, waiting: Iterable[_Waiting], reason: DeadReason, error: Exception | None) -> None:
-        for each in waiting:
-            self._services.dead_letters.add(OTHERS, reason, each.envelope, error)
+    def _drop(self, envelope: Envelope, reason: DeadReason, error: Exception | None) -> None:
+        self._services.dead_letters.add(OTHERS, reason, envelope, error)
 
     async def _send(self) -> None:
         """Announce what has gathered, again and again."""
@@ -139,7 +160,8 @@ class Everywhere:
         try:
             await self._store.announce(("[" + ",".join(each.told for each in gathered) + "]").encode())
         except StoreError as error:
-            self._drop(gathered, DeadReason.FAILED, error)
+            for each in gathered:
+                each.dropped(DeadReason.FAILED, error)
 
     # --- from others ------------------------------------------------------------------------------------------------------
 
@@ -158,6 +180,11 @@ class Everywhere:
                 await trio.lowlevel.checkpoint()
 
     def _hear(self, name: str, topic: Hashable | None, data: bytes) -> None:
+        if name == CHANNEL:
+            hear = self._channels.get(str(topic))
+            if hear is not None:
+                hear(data.decode())
+            return
         try:
             if not name:
                 message = self._plain.decode_value(data)
