@@ -95,6 +95,8 @@ class Engine:
     async def _take_talk(self, deployment: Deployment, stored: StoredRun) -> None:
         if self.take_talk is not None:
             await self.take_talk(deployment, stored)
+        elif self.keeping is not None:
+            await self.keeping.release(stored.id, stored.lives)
 
     @property
     def keeping(self) -> Keeping | None:
