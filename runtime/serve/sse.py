@@ -51,6 +51,10 @@ class EndlessResponse(Protocol):
         """Its headers."""
         ...
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        ...
+
 
 @final
 @attrs.frozen
