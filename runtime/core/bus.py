@@ -9,6 +9,7 @@ import trio
 
 from actors.actor import Terminated
 from actors.errors import MailboxFull, UsageError
+from actors.words import repr_of
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
@@ -89,5 +90,6 @@ def subscribed_kind(kind: object, topic: Hashable | None) -> type:
     """
     if isinstance(kind, type):
         return kind
-    way = "pass a class" if topic is not None else f"subscribe(object, ref, topic={kind!r}), for all messages under that topic"
-    raise UsageError(f"subscribe({kind!r}, …): expected the type of the messages.\n  Fix: {way}.")
+    given = repr_of(kind)
+    way = "pass a class" if topic is not None else f"subscribe(object, ref, topic={given}), for all messages under that topic"
+    raise UsageError(f"subscribe({given}, …): expected the type of the messages.\n  Fix: {way}.")

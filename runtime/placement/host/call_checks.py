@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -98,7 +99,12 @@ def checked_topic(topic: Hashable | None) -> str | int | float | bool | None:
         UsageError: it cannot.
     """
     if topic is None or isinstance(topic, str | int | float | bool):
-        return topic
+        try:
+            json.dumps(topic)
+        except ValueError:  # an int of thousands of digits
+            pass
+        else:
+            return topic
     raise UsageError(f"topic={repr_of(topic)} was used on a host, from where it cannot travel.\n  Fix: use a text or a number.")
 
 

@@ -26,7 +26,7 @@ async def spawn_there(
     Raises:
         NotPortable: the runtime cannot find `factory` by name, or an argument cannot travel. And what ``spawn`` raises.
     """
-    spawned_spec("spawned" if name is None else name, factory, args, options)  # which says what is wrong with the call
+    spawned_spec("spawned" if name is None else name, factory, args, options)  # for what is wrong with the call
     called = getattr(factory, "__origin__", factory)
     why = why_not_named(called)
     if why is not None and "<locals>" not in getattr(called, "__qualname__", ""):

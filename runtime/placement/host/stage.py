@@ -158,7 +158,7 @@ class LocalResident:
         self.address: str = head["address"]
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
-        self.fence = stage.fence
+        self.fence: int = head["fence"] or stage.fence
         self.models: dict[str | None, str] = dict(head["models"])
         self.current_message: SentByRuntime | None = None
         self._stage = stage

@@ -101,7 +101,7 @@ async def raised(caller: ActorRef[Any], call: str) -> tuple[str, str]:
 
 @pytest.mark.filterwarnings("ignore:coroutine 'given' was never awaited")
 async def test_what_is_wrong_with_a_call_is_said_on_a_host_in_the_words_of_home(autojump_clock):
-    places = {"home": Here(), "cpu": LoopbackHosts(1, by_name=True)}
+    places: dict[str, Any] = {"home": Here(), "cpu": LoopbackHosts(1, by_name=True)}
     async with open_runtime(places=places) as runtime:
         home, away = [await runtime.spawn(Caller, name=place, place=place) for place in places]
         for call in CALLS:
