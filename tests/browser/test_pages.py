@@ -161,9 +161,15 @@ def test_a_run_has_a_timeline_a_replay_and_its_events(service: Any, page: Any, p
     page.locator("tbody a").first.click()
     page.locator(".bar").first.click()
     playwright.expect(page.locator("aside")).to_contain_text("LookupError")
+    playwright.expect(page.locator("main > section > p").first).to_contain_text(", 1 attempt")
+    playwright.expect(page.locator("main > section > .fault")).to_contain_text("draft: LookupError: no")
     page.locator("input[type=range]").fill("0")
     playwright.expect(page.locator("main h1")).not_to_contain_text("failed")
     page.get_by_role("button", name="events").click()
+    page.locator("input[type=range]").fill("1000")
+    playwright.expect(page.locator(".feed summary").first).to_contain_text(
+        '{ "graph": "faulty", "input"'
+    )  # not what its line says
 
     assert page.wrong == []
 
