@@ -16,7 +16,8 @@ import trio
 
 from actors.message_errors import MessageInvalid
 from actors.placement_errors import MessageTooLarge, NotPortable
-from actors.store_errors import NotStorable, RecordTooLarge, StoreError
+from actors.store_errors import NotStorable, RecordTooLarge, StoreDamaged, StoreError
+from actors.words import repr_of, words_of
 from runtime.core.bus import Bus
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
@@ -36,7 +37,7 @@ MAX_WAITING_BYTES: Final = 8 * 2**20
 """What may wait for the store; more than that are dead letters."""
 RETRY_S: Final = 1.0
 OTHERS: Final = "(other owners)"
-"""The address of dead letters that no other owner was told."""
+"""The address of dead letters that no other owner was told, and of what came from one and cannot be read here."""
 
 
 CHANNEL: Final = ":"
@@ -102,11 +103,7 @@ class Everywhere:
             self._channels[channel] = hear
 
     def _told(self, message: object, topic: Hashable | None) -> str:
-        if topic is not None and not isinstance(topic, str | int | float | bool):
-            raise NotPortable(
-                f"publish(…, topic={topic!r}, everywhere=True): the topic cannot go to another process.\n"
-                "  Fix: use a text or a number."
-            )
+        topic_told = _topic_told(topic)
         kind = type(message)
         try:
             if message_kind(kind) is None:
@@ -126,7 +123,7 @@ class Everywhere:
                 size=error.size or 0,
                 limit=error.limit or 0,
             ) from error
-        return json.dumps([name, topic, data.decode()])
+        return f"[{json.dumps(name)},{topic_told},{json.dumps(data.decode())}]"
 
     def _codec(self, kind: type) -> MessageCodec:
         codec = self._codecs.get(kind)
@@ -175,29 +172,53 @@ class Everywhere:
                 await trio.sleep(RETRY_S)
                 continue
             for each in news:
-                for name, topic, data in json.loads(each):
-                    self._hear(name, topic, data.encode())
+                self._hear_all(each)
                 await trio.lowlevel.checkpoint()
 
-    def _hear(self, name: str, topic: Hashable | None, data: bytes) -> None:
-        if name == CHANNEL:
-            hear = self._channels.get(str(topic))
-            if hear is not None:
-                hear(data.decode())
+    def _hear_all(self, news: bytes | StoreDamaged) -> None:
+        """What another owner has announced together; one part that cannot be read takes no other with it."""
+        if isinstance(news, StoreDamaged):
+            self._unreadable(OTHERS, None, news)
             return
         try:
+            parts = json.loads(news)
+            if not isinstance(parts, list):
+                raise MessageInvalid(f"what other owners announce is a list. Got: {repr_of(parts)}.")
+        except (ValueError, RecursionError, MessageInvalid) as error:  # neither this release nor one that it knows has written it
+            self._unreadable(OTHERS, news, error)
+            return
+        for part in parts:
+            self._hear(part)
+
+    def _hear(self, part: object) -> None:
+        match part:
+            case [str(name), (None | str() | int() | float()) as topic, str(text)]:
+                self._hear_message(name, topic, text)
+            case _:
+                error = MessageInvalid(f"what an owner announces is a type, a topic and a message. Got: {repr_of(part)}.")
+                self._unreadable(OTHERS, part, error)
+
+    def _hear_message(self, name: str, topic: str | float | None, text: str) -> None:
+        try:
+            if name == CHANNEL:
+                hear = self._channels.get(str(topic))
+                if hear is not None:
+                    hear(text)
+                return
             if not name:
-                message = self._plain.decode_value(data)
+                message = self._plain.decode_value(text.encode())
             else:
                 kind = self._kind(name)
                 if kind is None:
                     return  # no one here has subscribed to it
-                message = self._codec(kind).decode(data)
-        except MessageInvalid as error:  # of another version of the program
-            envelope = Envelope(data, None, None, self._services.now())
-            self._services.dead_letters.add(name, DeadReason.UNHANDLED, envelope, error)
+                message = self._codec(kind).decode(text.encode())
+        except Exception as error:  # noqa: BLE001 - of another version of the program; the classes of messages are foreign code
+            self._unreadable(OTHERS if name in ("", CHANNEL) else name, text.encode(errors="replace"), error)
             return
         self._bus.publish(message, topic)
+
+    def _unreadable(self, name: str, news: object, error: Exception) -> None:
+        self._services.dead_letters.add(name, DeadReason.UNHANDLED, Envelope(news, None, None, self._services.now()), error)
 
     def _kind(self, name: str) -> type | None:
         """The class of that name among those that are subscribed to here, and those that are derived from them."""
@@ -210,3 +231,16 @@ class Everywhere:
                     return kind
                 todo += kind.__subclasses__()
         return None
+
+
+def _topic_told(topic: Hashable | None) -> str:
+    """`topic` as JSON."""
+    why = "the topic cannot go to another process"
+    if topic is None or isinstance(topic, str | int | float):
+        try:
+            return json.dumps(topic)
+        except ValueError as error:  # an int of thousands of digits
+            why = f"{why}: {words_of(error)}"
+    raise NotPortable(
+        f"publish(…, topic={repr_of(topic)}, everywhere=True): {why}.\n  Fix: use a text or a number of an ordinary size."
+    )
