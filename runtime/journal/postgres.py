@@ -13,7 +13,7 @@ import trio
 
 from actors.argument_checks import rejected
 from actors.errors import UsageError
-from actors.store_errors import RunLost, StoreError
+from actors.store_errors import RunLost, StoreDamaged, StoreError
 from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
 from runtime.journal.meeting import NameHolder
@@ -352,7 +352,7 @@ class PostgresStore:
         """See ``NewsStore.announce``."""
         await self._meeting.announce(news, self._opened().lease.lease.worker)
 
-    async def announced(self) -> Sequence[bytes]:
+    async def announced(self) -> Sequence[bytes | StoreDamaged]:
         """See ``NewsStore.announced``. It looks again when the store cannot be reached."""
         while True:
             now = self._opened()

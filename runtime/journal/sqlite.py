@@ -17,11 +17,12 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
+from actors.words import repr_of, words_of
 from runtime.journal import sqlite_allowances, sqlite_names, sqlite_runs
 from runtime.journal.allowances import Amount
 from runtime.journal.meeting import NameHolder
 from runtime.journal.records import Record
-from runtime.journal.sqlite_file import Ownership, store_error
+from runtime.journal.sqlite_file import Ownership, no_thread, store_error
 from runtime.journal.sqlite_inbox import SqliteInbox
 from runtime.journal.sqlite_possession import open_to_read, take_possession
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
@@ -97,7 +98,7 @@ class SqliteStore:
         if name in {"", ":memory:"} or name.startswith("file:"):
             raise UsageError(f"SqliteStore({name!r}) isn't a file.\n  Fix: name a file; in memory: MemoryStore().")
         if sync not in {"paid", "always", "never"}:
-            raise UsageError(f"SqliteStore(sync={sync!r}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
+            raise UsageError(f"SqliteStore(sync={repr_of(sync)}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
         self.path = Path(os.path.abspath(name))
         """The file."""
         self._sync: Sync = sync
@@ -146,7 +147,10 @@ class SqliteStore:
                     opened.lease.lost.set()
                     await opened.writer.close(partial(sqlite_runs.free_all, self._now()))
             finally:
-                await trio.to_thread.run_sync(self._release, limiter=self._threads)
+                try:
+                    await trio.to_thread.run_sync(self._release, limiter=trio.CapacityLimiter(1))
+                except RuntimeError:  # there can be no more threads
+                    self._release()
                 self._news.set()
                 if opened is not None:
                     opened.ownership.release()
@@ -171,6 +175,10 @@ class SqliteStore:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
         except _ERRORS as error:
             raise store_error(error, self.path) from error
+        except RuntimeError as error:
+            if "new thread" not in words_of(error):
+                raise
+            raise no_thread(error, self.path) from error
 
     async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """What `call` reads through a connection that cannot write."""
