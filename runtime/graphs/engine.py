@@ -132,8 +132,11 @@ class Engine:
         here: bool = True,
         deadline_s: float | None = None,
     ) -> ActiveRun | StoredView:
-        """Start a run; return once its first messages have found room. Cancelled, none of it is alive."""
-        await trio.lowlevel.checkpoint()
+        """Start a run; return once its first messages have found room. Cancelled, none of it is alive.
+
+        Not a checkpoint where there is room: who calls this waits elsewhere, before or after.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._durable is None or not durable:
             _check_kept(here=here)
             launch = await self._prepare(graph, message, run_id, max_steps)

@@ -367,6 +367,10 @@ class LocalResident:
         """See ``Speaker.read``."""
         return self._code.read(data, self._stage.addresses)
 
+    def check_type(self, name: str) -> None:
+        """See ``Speaker.check_type``."""
+        self._code.type_named(name)
+
     # --- Overseer ---------------------------------------------------------------------------------------------------------
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002 - the word of the field
