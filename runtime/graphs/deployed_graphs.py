@@ -156,13 +156,25 @@ class Deployments:
             UsageError: it isn't a graph, or was changed after it was deployed. And what :meth:`deploy` raises.
         """
         _check_graph(graph)
+        known = self.known(graph)
+        if known is not None:
+            return known
+        async with self._deploying:
+            known = self.known(graph)
+            if known is None:
+                async with in_context(self.context):  # not that of the run which happens to be the first
+                    known = await self._deploy(graph, math.inf)
+        return known
+
+    def known(self, graph: Graph) -> Deployment | None:
+        """The deployment of `graph`; None if it is not deployed, or takes no more runs.
+
+        Raises:
+            UsageError: it was changed after it was deployed.
+        """
         known = self._by_graph.get(graph)
         if known is None or not known.is_running:
-            async with self._deploying:
-                known = self._by_graph.get(graph)
-                if known is None or not known.is_running:
-                    async with in_context(self.context):  # not that of the run which happens to be the first
-                        known = await self._deploy(graph, math.inf)
+            return None
         if graph.plan() is not known.plan:
             raise UsageError(
                 f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"
