@@ -47,7 +47,7 @@ from runtime.parts.cases import RuntimeCases
 from runtime.parts.owners import RuntimeOwners
 from runtime.parts.runs import RuntimeRuns
 from runtime.parts.stored_runs import RuntimeStore
-from runtime.parts.views import RuntimeViews
+from runtime.parts.views import RuntimeViews, checked_kinds
 from runtime.placement.placement import placement_of
 from runtime.placement.places import Here, Place, SharedPlace
 from runtime.record.cassettes import Cassettes
@@ -165,7 +165,8 @@ async def open_runtime(
             needs it is deployed; see ``runtime.placement``.
 
     Raises:
-        DeclarationError: a file in `predictors` cannot be used, or one of `places` isn't a place.
+        DeclarationError: a file in `predictors` cannot be used, one of `places` isn't a place, or one of `instruments` cannot be
+            called.
         StoreError: the store cannot be opened: ``StoreInUse``, ``StoreTooNew``, ``StoreUnavailable``.
         UsageError: entered outside of trio.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
@@ -183,7 +184,7 @@ async def open_runtime(
     trained = Predictors(predictors)
     listeners = tuple(instruments)
     for instrument in listeners:
-        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
+        services.events.add_sink(instrument, _heard_by(instrument))
     session = Session(services, supervisor_spec("root", (), supervision))
     evict_after_s = _checked_wait(evict_after_s) if take_up else math.inf  # or no one here would bring them back
     engine = Engine(services, session.root, models, trained, evict_after_s, placement_of(places, services, session.root))
@@ -229,8 +230,18 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
         return dead_letters
     raise DeclarationError(
-        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Fix: DeadLetterPolicy(keep=1000), say."
+        f"open_runtime(dead_letters={repr_of(dead_letters)}): expected a DeadLetterPolicy.\n"
+        "  Fix: DeadLetterPolicy(keep=1000), say."
     )
+
+
+def _heard_by(instrument: object) -> tuple[type[Event], ...]:
+    if not callable(instrument):
+        raise DeclarationError(
+            f"open_runtime(instruments=[{repr_of(instrument)}]): this cannot be called.\n"
+            "  Fix: a function of one event, or an object such as LogEvents()."
+        )
+    return checked_kinds(getattr(instrument, "kinds", None), "an instrument of open_runtime() with kinds = {}")
 
 
 def _checked_wait(seconds: object) -> float:

@@ -5,12 +5,13 @@ Facts only (past tense). Logs, metrics, inspectors and tests read this stream; t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Generic, Protocol, Self, cast, final
 
 import attrs
@@ -20,7 +21,7 @@ from actors.actor import StopReason
 from actors.groups import is_fatal, leaves_of
 from actors.typevars import TypeVar
 from actors.words import repr_of, said
-from runtime.core.instruments import FoundLater, Instrument, TellUnmade, Unmade, telling_unmade
+from runtime.core.instruments import FoundLater, TellUnmade, Unmade, method_of, telling_unmade, unmade_method_of
 
 _LOG = logging.getLogger("understudy.events")
 
@@ -263,10 +264,6 @@ class _Sink:
     call: Callable[[Any], object]
     kinds: tuple[type[Event], ...] = (Event,)
 
-    def call_for(self, kind: type[Event]) -> Callable[[Any], object]:
-        """What takes events of the class `kind`."""
-        return self.call.method_for(kind) if isinstance(self.call, Instrument) else self.call
-
 
 _Calls = tuple[tuple[_Sink, Callable[[Any], object]], ...]
 """Sinks, and what of each takes the events of one class."""
@@ -293,12 +290,14 @@ class EventBus:
         """Whether a sink or a stream takes events of the class `kind`."""
         return self.listening and self.tellers[kind] is not None
 
+    @trio.lowlevel.enable_ki_protection  # see _tell_all
     def _find(self, kind: type[Event]) -> Tell | None:
         sinks = self._sinks_for(kind)
         if self._order or len(sinks) > 1:
             return partial(self._tell_all, sinks)
         return self._guarded(*sinks[0]) if sinks else None
 
+    @trio.lowlevel.enable_ki_protection
     def _find_unmade(self, what: Unmade) -> TellUnmade | None:
         sinks = self._sinks_for(what.kind)
         if self._order or len(sinks) > 1:
@@ -306,12 +305,12 @@ class EventBus:
         if not sinks:
             return None
         sink, call = sinks[0]
-        unmade = sink.call.unmade_method_for(what.kind) if isinstance(sink.call, Instrument) else None
+        unmade = unmade_method_of(sink.call, what.kind)
         failed = partial(self._dropped, sink, what.kind)
         return what.telling(call, failed) if unmade is None else telling_unmade(unmade, failed)
 
     def _sinks_for(self, kind: type[Event]) -> _Calls:
-        return tuple((sink, sink.call_for(kind)) for sink in self._sinks if issubclass(kind, sink.kinds))
+        return tuple((sink, method_of(sink.call, kind)) for sink in self._sinks if issubclass(kind, sink.kinds))
 
     def _guarded(self, sink: _Sink, call: Callable[[Any], object]) -> Tell:
         """:meth:`_tell_all` for the only one who listens, as it mostly is."""
@@ -401,12 +400,13 @@ class EventBus:
         failure = InstrumentFailed(instrument=_named(sink), event=kind.__name__, error=error)
         if self.on_interrupt is not None and any(map(is_fatal, leaves_of(error))):
             self.on_interrupt(error)
-        _LOG.error(
-            "%s was called with %s and raised %s\n  Fix: an instrument must not raise; this one is called no more.",
-            failure.instrument,
-            failure.event,
-            said(error),
-        )
+        with contextlib.suppress(Exception):  # a filter of the host's loggers may raise, and the event says the same
+            _LOG.error(
+                "%s was called with %s and raised %s\n  Fix: an instrument must not raise; this one is called no more.",
+                failure.instrument,
+                failure.event,
+                said(error),
+            )
         return failure
 
     def close(self) -> None:
@@ -424,7 +424,10 @@ def reraise(error: BaseException) -> None:
 
 def _named(function: object) -> str:
     """The name of a function and where it is written; of another callable, its ``repr``."""
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    if code is None:
+    try:
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+    except Exception:  # noqa: BLE001 - its own __getattr__
+        code = None
+    if not isinstance(code, CodeType):
         return repr_of(function)
     return f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"

@@ -33,6 +33,33 @@ class Instrument(ABC):
         self.method_for(cast("type[object]", type(event)))(event)
 
 
+def method_of(sink: Callable[[Any], object], kind: type[Any]) -> Callable[[Any], object]:
+    """What of `sink` takes events of the class `kind`. Never raises: what `sink` raises when it is asked comes with the event."""
+    if not isinstance(sink, Instrument):
+        return sink
+    try:
+        return sink.method_for(kind)
+    except BaseException as error:  # noqa: BLE001 - see EventBus.publish
+        return _raising(error)
+
+
+def unmade_method_of(sink: Callable[[Any], object], kind: type[Any]) -> TellUnmade | None:
+    """What does without the event, if there is that. Never raises, as :func:`method_of`."""
+    if not isinstance(sink, Instrument):
+        return None
+    try:
+        return sink.unmade_method_for(kind)
+    except BaseException as error:  # noqa: BLE001 - see EventBus.publish
+        return _raising(error)
+
+
+def _raising(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
 @final
 @attrs.frozen(eq=False)
 class Unmade:

@@ -7,6 +7,8 @@ from typing import Protocol, final, runtime_checkable
 
 import attrs
 
+from actors.store_errors import StoreDamaged
+
 
 @final
 @attrs.frozen
@@ -26,11 +28,14 @@ class NameStore(Protocol):
     """
 
     async def hold(self, name: str) -> NameHolder:
-        """Take `name` for this worker, durably, if no other has it; who has it now. Taken again, it has a new fence."""
+        """Take `name` for this worker, durably, if no other has it; who has it now. Taken again, it has a new fence.
+
+        One call for a name at a time. After an error, or cancelled, this worker may have it or not: hold it again to know.
+        """
         ...
 
-    async def release_name(self, name: str) -> None:
-        """Give `name` up, if this worker has it."""
+    async def release_name(self, name: str, fence: int) -> None:
+        """Give `name` up, if this worker has it with that fence: not what it has taken since."""
         ...
 
     async def holder(self, name: str) -> NameHolder | None:
@@ -49,6 +54,9 @@ class NewsStore(Protocol):
         """
         ...
 
-    async def announced(self) -> Sequence[bytes]:
-        """What others have announced since this was last asked, at first since the store was opened; waits for it."""
+    async def announced(self) -> Sequence[bytes | StoreDamaged]:
+        """What others have announced since this was last asked, at first since the store was opened; waits for it.
+
+        What cannot be read, because it was sealed with another key, say, is there as the error.
+        """
         ...

@@ -13,7 +13,7 @@ import trio
 
 from actors.argument_checks import rejected
 from actors.errors import UsageError
-from actors.store_errors import RunLost, StoreError
+from actors.store_errors import RunLost, StoreDamaged, StoreError
 from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
 from runtime.journal.meeting import NameHolder
@@ -120,10 +120,20 @@ class PostgresStore:
         if self._migrates:
             await self.migrate()
         held = HeldLease(self._pool, worker, self._lease_s)
-        await held.begin()
-        await self._meeting.join()
+        try:
+            await held.begin()
+            await self._meeting.join()
+            self._now = self._begun(held, nursery)
+        except BaseException:
+            await held.abandon()
+            self._pool.drop_idle()
+            raise
         self._was_opened = True
         self._runs.lease = held
+        return held.lease
+
+    def _begun(self, held: HeldLease, nursery: trio.Nursery) -> _Open:
+        worker = held.lease.worker
         writer = PostgresWriter(
             self._pool,
             worker,
@@ -134,9 +144,9 @@ class PostgresStore:
             ended=self._runs.drop,
             lose=held.lose,
         )
-        self._now = _Open(held, writer)
-        nursery.start_soon(self._work, self._now, name=f"<{self!r}>")
-        return held.lease
+        now = _Open(held, writer)
+        nursery.start_soon(self._work, now, name=f"<{self!r}>")
+        return now
 
     async def close(self) -> None:
         """See ``Store.close``. Cancelled: it ends without a word to the server, and others take the runs over after the lease."""
@@ -244,12 +254,20 @@ class PostgresStore:
         """See ``Store.take``."""
         return await self._runs.take(run, only)
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         now = self._opened()
         await now.writer.flushed()  # this life may write nothing once another has the run
-        await self._runs.release(run, status, wake_at, looked_at)
-        now.writer.part(run)
+        if await self._runs.release(run, status, wake_at, looked_at, life):
+            now.writer.part(run)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
         """See ``EventKeeper.tell``."""
@@ -330,9 +348,9 @@ class PostgresStore:
         """See ``NameStore.hold``."""
         return await self._meeting.hold(name, self._opened().lease.lease)
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
-        await self._meeting.release_name(name, self._opened().lease.lease)
+        await self._meeting.release_name(name, fence, self._opened().lease.lease)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""
@@ -342,7 +360,7 @@ class PostgresStore:
         """See ``NewsStore.announce``."""
         await self._meeting.announce(news, self._opened().lease.lease.worker)
 
-    async def announced(self) -> Sequence[bytes]:
+    async def announced(self) -> Sequence[bytes | StoreDamaged]:
         """See ``NewsStore.announced``. It looks again when the store cannot be reached."""
         while True:
             now = self._opened()

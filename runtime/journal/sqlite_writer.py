@@ -24,7 +24,7 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreError, StoreUnavailable
 from actors.words import said
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
-from runtime.journal.sqlite_file import BUSY_S, FileNames, store_error
+from runtime.journal.sqlite_file import BUSY_S, FileNames, no_thread, store_error
 from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
 from runtime.journal.store import Done, StoredQuestion
 
@@ -46,6 +46,8 @@ LOOK_EVERY: Final = 32
 """Plain records between two looks at the names of the files, which cost a third of such a record. Others look each time."""
 
 ENDS: Final = frozenset({RecordKind.OVER, RecordKind.PARKED})
+CHANGES: Final = ENDS | {RecordKind.ADOPTED}
+"""Of these there is more to write than the record: the row of the run."""
 _INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 ERRORS: Final = (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError, OverflowError)
@@ -149,7 +151,10 @@ class SqliteWriter:
             for each, told in self._committed([work]):
                 each.told(told)
             return
-        self._put(work)
+        try:
+            self._put(work)
+        except StoreUnavailable as error:
+            done(error)
 
     def _appended(self, row: Record, done: Done) -> bool:
         """Write a plain record right here; False: it needs more than an insert."""
@@ -158,7 +163,7 @@ class SqliteWriter:
         if (
             held is None
             or row.seq != held.seq + 1
-            or row.kind in ENDS
+            or row.kind in CHANGES
             or size > MAX_RECORD_BYTES
             or held.bytes + size > MAX_RUN_BYTES
         ):
@@ -204,7 +209,10 @@ class SqliteWriter:
                     while self._is_busy:
                         self._rest = trio.Event()
                         await self._rest.wait()
-                    await trio.to_thread.run_sync(self._shut)
+                    try:  # not in one of the threads that anybody may fill
+                        await trio.to_thread.run_sync(self._shut, limiter=trio.CapacityLimiter(1))
+                    except RuntimeError:  # there can be no more threads
+                        self._shut()
 
     def _put(self, work: _Work) -> None:
         self._queue.append(work)
@@ -213,7 +221,7 @@ class SqliteWriter:
             self._is_busy = True
             try:
                 self._start()
-            except BaseException:  # there can be no more threads
+            except BaseException:
                 self._is_busy = False
                 self._queue.pop()
                 self._waiting -= work.rows
@@ -223,8 +231,13 @@ class SqliteWriter:
         """Let a thread work until nothing waits. No task waits for it, so nothing that was accepted is lost to a cancellation.
 
         A task, ``trio.to_thread``'s limiter and its context would take 70 µs of processor more for each record that is synced.
+
+        Raises ``StoreUnavailable`` when the process can have no more threads: what is appended then is appended again later.
         """
-        trio.lowlevel.start_thread_soon(self._work_off, self._worked_off)
+        try:
+            trio.lowlevel.start_thread_soon(self._work_off, self._worked_off)
+        except RuntimeError as error:
+            raise no_thread(error, self._path) from error
 
     def _rested(self, result: outcome.Outcome[_Told]) -> None:
         """The thread has come back."""
@@ -232,12 +245,19 @@ class SqliteWriter:
             self._nursery.start_soon(_raise, result.error)
         else:
             self._deliver(result.unwrap())
+        refused: outcome.Outcome[Any] | None = None
         if self._queue:
-            self._start()
-        else:
-            self._is_busy = False
-            if self._rest is not None:
-                self._rest.set()
+            try:
+                self._start()
+                return
+            except StoreUnavailable as error:
+                refused = outcome.Error(error)
+        left, self._is_busy = [*self._queue], False
+        self._queue.clear()
+        if refused is not None:
+            self._deliver([(work, refused) for work in left])
+        if self._rest is not None and not self._is_busy:
+            self._rest.set()
 
     def _deliver(self, batch: _Told) -> None:
         self._waiting -= sum(work.rows for work, _ in batch)
@@ -249,8 +269,6 @@ class SqliteWriter:
     def _work_off(self) -> _Told:
         """Do what waits, and return what no one was told of yet."""
         told: _Told = ()
-        with contextlib.suppress(sqlite3.Error):
-            self._db.execute(f"pragma busy_timeout={int(BUSY_S * 1000)}")
         while self._queue:
             self._tell(told)
             batch: list[_Work] = []
@@ -259,7 +277,7 @@ class SqliteWriter:
                 batch.append(self._queue.popleft())
                 size += batch[-1].bytes
             try:
-                told = self._committed(batch)
+                told = self._committed(batch, is_patient=True)
             except BaseException as error:  # a mistake: who waits would wait forever
                 failure = StoreError(f"the store {self._path} failed: {said(error)}\n  Fix: report it, and open the store again.")
                 self._tell([(work, outcome.Error(failure)) for work in batch])
@@ -268,8 +286,6 @@ class SqliteWriter:
                 self._tell(told)
                 told = ()
                 self._checkpoint()
-        with contextlib.suppress(sqlite3.Error):
-            self._db.execute("pragma busy_timeout=0")
         return told
 
     def _tell(self, told: _Told) -> None:
@@ -302,8 +318,11 @@ class SqliteWriter:
 
     # --- in either, by the one who has the connection -------------------------------------------------------------------------
 
-    def _committed(self, batch: Sequence[_Work]) -> _Told:
-        """Do all of `batch` in one transaction. An error of one work undoes that work, an error of the file all of them."""
+    def _committed(self, batch: Sequence[_Work], *, is_patient: bool = False) -> _Told:
+        """Do all of `batch` in one transaction. An error of one work undoes that work, an error of the file all of them.
+
+        One that `is_patient` waits for a program that has locked the file; the loop must not.
+        """
         sync = any(work.sync for work in batch)
         told: list[tuple[_Work, outcome.Outcome[Any]]] = []
         try:
@@ -311,10 +330,12 @@ class SqliteWriter:
                 self._checkpoint()
             self._names.check()
             self._level_of(sync=sync)
-            self._db.execute("begin immediate")
+            self._begin(is_patient=is_patient)
             for work in batch:
-                told.append((work, self._tried(work)))
+                told.append((work, self._tried(work, is_alone=len(batch) == 1)))
                 self._pages += 2 + work.rows + work.bytes // PAGE_BYTES
+            if not self._db.in_transaction:  # undone, with the one work that it was for
+                return told
             self._db.execute("commit")
         except ERRORS as error:
             self._failed(error)
@@ -325,18 +346,36 @@ class SqliteWriter:
         self.syncs += sync
         return told
 
-    def _tried(self, work: _Work) -> outcome.Outcome[Any]:
-        """Do one work. Raises errors of the file, after which the transaction is worth nothing."""
-        self._db.execute("savepoint work")
+    def _begin(self, *, is_patient: bool) -> None:
+        """Begin a transaction. As a rule no one else writes to the file, so the patience is not set before it is needed."""
+        try:
+            self._db.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if not is_patient or (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
+                raise
+            self._db.execute(f"pragma busy_timeout={int(BUSY_S * 1000)}")
+            try:
+                self._db.execute("begin immediate")
+            finally:
+                self._db.execute("pragma busy_timeout=0")
+
+    def _tried(self, work: _Work, *, is_alone: bool) -> outcome.Outcome[Any]:
+        """Do one work. Raises errors of the file, after which the transaction is worth nothing.
+
+        Of one that `is_alone` the transaction is undone as a whole: a savepoint in it would cost two statements more.
+        """
+        if not is_alone:
+            self._db.execute("savepoint work")
         try:
             result: outcome.Outcome[Any] = outcome.Value(work.call(self._db))
         except sqlite3.OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - anyone who waits for the work is told
             self._held.clear()
-            self._db.execute("rollback to work")
+            self._db.execute("rollback" if is_alone else "rollback to work")
             result = outcome.Error(error if isinstance(error, RunLost) else store_error(error, self._path))
-        self._db.execute("release work")
+        if not is_alone:
+            self._db.execute("release work")
         return result
 
     def _failed(self, error: Exception) -> None:
@@ -426,6 +465,10 @@ class SqliteWriter:
         if over:
             db.execute("update questions set answered = ? where run = ? and answered is null", (now, row.run))
         self._held.pop(row.run, None)
+
+    def begun(self, first: Record) -> None:
+        """This worker has a run with this record alone, which needs not be looked up. Called by works, in their transaction."""
+        self._held[first.run] = _Held(first.seq, 0 if first.data is None else len(first.data))
 
     def reread(self, run: str) -> None:
         """Look the run up again before the next append: its owner has changed. Called by works, in their transaction."""

@@ -109,6 +109,11 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
         raise DeclarationError(
             f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
         )
+    return sink, checked_kinds(kinds, "observe(kinds={})")
+
+
+def checked_kinds(kinds: Any, where: str) -> tuple[type[Event], ...]:
+    """The classes of events that were asked for in `where`, which has ``{}`` for them; all of them for None."""
     try:
         wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds)
     except TypeError:
@@ -116,10 +121,10 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
     for kind in wanted:
         if not _is_event_class(kind):
             raise DeclarationError(
-                f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
+                f"{where.format(repr_of(kinds))}: {repr_of(kind)} isn't a class of events.\n"
                 "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
             )
-    return sink, wanted
+    return wanted
 
 
 def _is_event_class(kind: object) -> bool:

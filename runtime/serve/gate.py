@@ -97,7 +97,7 @@ class Gate:
         await answering(scope, receive, outgoing)
 
     async def _lets_in(self, scope: Scope) -> bool:
-        """Whether the host of the request is one of ours; it is looked at once for each."""
+        """Whether the host of the request is one of ours; each is looked at one time."""
         await self._hosts(scope, heard_gone, _nowhere)
         if _LET_IN not in scope:
             return False

@@ -323,7 +323,7 @@ class Live:
         return _launched(record, caller)
 
     def _begin_now(self, launch: ServedRun, order: Order) -> bool:
-        """Begin the run without a task of its own, as a run that waits for nothing and is not stored can; False: it cannot."""
+        """Begin the run without a task, as a run that waits for nothing and is not stored can; False: it cannot."""
         record = launch.record
         start = self.runtime._start_now  # pyright: ignore[reportPrivateUsage]  # programs start runs where they can wait
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import logging
 import math
 import re
 import typing
@@ -26,6 +27,8 @@ from runtime.core.events import Event, EventsMissed
 from runtime.graphs.records.labels import public
 from runtime.graphs.records.run_events import LMCalled, LMCallStarted, LMDelta, RunEvent, RunParkedEvent
 from runtime.messages import schemas
+
+_LOG: Final = logging.getLogger("understudy.events")
 
 VERSION: Final = 1
 """The version of the form of events, in each as ``v``."""
@@ -113,6 +116,8 @@ class Encoder:
     """See ``Runtime.wall_time``."""
     content: Content = "full"
     redact: Redact | None = None
+    _failed: set[type[Exception]] = attrs.field(factory=set[type[Exception]], init=False, eq=False, repr=False)
+    """Of what `redact` raised; each class is logged once."""
 
     def encode(self, event: Event, seq: int, since_s: float, *, inside: bool) -> bytes:
         """`event` as one line of ASCII JSON, without its end.
@@ -156,7 +161,18 @@ class Encoder:
         if self.content == "none":
             return None
         told = plain(value)
-        return told if self.redact is None else self.redact(told)
+        if self.redact is None:
+            return told
+        try:
+            return plain(self.redact(told))
+        except Exception as error:  # noqa: BLE001 - the author's: neither what reads nor what writes may fail for it
+            if type(error) not in self._failed:
+                self._failed.add(type(error))
+                _LOG.error(
+                    "redact raised %s: the content is left out.\n  Fix: redact gets any JSON, and must return JSON.",
+                    kind_of(error),
+                )
+            return None
 
 
 def error_told(error: BaseException, *, inside: bool) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import trio
 
 import runtime.core.events as events_module
 from actors import ActorFailed, Backoff, Graph, Supervision
+from actors.errors import DeclarationError
 from runtime import ActorStarted, Event, InstrumentFailed, open_runtime
+from runtime.core.instruments import Instrument
 from tests.runtime.cast import Echo
 
 AGAIN = Supervision(backoff=Backoff(first_s=0.1, jitter=0))
@@ -145,6 +147,94 @@ async def test_f4_an_instrument_without_a_name_or_a_text_is_named_all_the_same(a
 
     [failure] = told.failures
     assert failure.instrument == "(no text: its __repr__ raised ZeroDivisionError: )"
+
+
+class Unwilling(Instrument):
+    """Fails when it is asked for what takes one class of events: before there is an event, in the middle of a step."""
+
+    def __init__(self, kind: str, method: str) -> None:
+        self.asked = 0
+        self._kind = kind
+        self._method = method
+
+    def _answer(self, kind: type[Any], method: str) -> None:
+        if kind.__name__ == self._kind and method == self._method:
+            self.asked += 1
+            raise LookupError("the instrument broke")
+
+    def method_for(self, kind):
+        self._answer(kind, "method_for")
+        return lambda event: None
+
+    def unmade_method_for(self, kind):
+        self._answer(kind, "unmade_method_for")
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [*((kind, "method_for") for kind in EVENTS), ("NodeStarted", "unmade_method_for"), ("NodeFinished", "unmade_method_for")],
+)
+async def test_f4_nor_does_one_that_raises_when_it_is_asked_what_takes_an_event(kind, method, autojump_clock):
+    unwilling = Unwilling(kind, method)
+    others: Any = Told()
+    others.kinds = [InstrumentFailed]
+    events_seen: list[str] = []
+
+    with trio.fail_after(60):
+        async with open_runtime(instruments=[unwilling, others], supervision=AGAIN) as runtime:
+            await go_through_everything(runtime)
+            with runtime.observe(lambda event: events_seen.append(type(event).__name__)):
+                await go_through_everything(runtime)
+
+    assert unwilling.asked == 1
+    assert "NodeFinished" in events_seen
+    [failure] = others.failures
+    assert (failure.event, type(failure.error)) == (kind, LookupError)
+
+
+async def test_f4_an_instrument_whose_attributes_cannot_be_had_is_named_all_the_same(autojump_clock):
+    class Closed:
+        def __call__(self, event):
+            raise LookupError
+
+        def __getattr__(self, name):
+            if name in ("kinds", "opened"):
+                raise AttributeError(name)
+            raise ZeroDivisionError(name)
+
+    told = Told()
+    async with open_runtime(instruments=[Closed(), told]):
+        pass
+
+    [failure] = told.failures
+    assert "Closed" in failure.instrument
+
+
+async def test_f4_a_filter_of_the_hosts_loggers_that_raises_stops_no_actor(autojump_clock):
+    def unfit(record):
+        raise ZeroDivisionError("the filter broke")
+
+    logger = logging.getLogger("understudy.events")
+    logger.addFilter(unfit)
+    told = Told()
+    try:
+        async with open_runtime(instruments=[raising_at("RunStarted", []), told], supervision=AGAIN) as runtime:
+            await go_through_everything(runtime)
+    finally:
+        logger.removeFilter(unfit)
+
+    assert [failure.event for failure in told.failures] == ["RunStarted"]
+
+
+@pytest.mark.parametrize("kinds", [["NodeStarted"], LookupError, 3])
+async def test_f4_an_instrument_that_cannot_be_called_so_is_refused_when_the_runtime_opens(kinds):
+    told: Any = Told()
+    told.kinds = kinds
+    unfit: Any = 3
+    for instrument, words in ((told, "isn't a class of events"), (unfit, "cannot be called")):
+        with pytest.raises(DeclarationError, match=words):
+            async with open_runtime(instruments=[instrument]):
+                pass
 
 
 async def test_f4_actors_go_on_whatever_the_runtime_itself_gets_wrong_at_the_end_of_one(autojump_clock, monkeypatch):

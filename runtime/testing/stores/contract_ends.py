@@ -38,11 +38,12 @@ class EndContract:
         async with opened(make_store) as store:
             await store.create(new_run("r"), record(store, 1, kind=RecordKind.STARTED))
             await store.create(new_run("other"), record(store, 1, run="other", kind=RecordKind.STARTED))
-            assert await written(store, record(store, 2, kind=RecordKind.ADOPTED, path="2")) is None
+            assert await written(store, record(store, 2, kind=RecordKind.RESUMED)) is None  # as each life begins
+            assert await written(store, record(store, 3, kind=RecordKind.ADOPTED, path="2")) is None
             adopted = await store.run("r")
             assert adopted is not None
             assert (adopted.version, adopted.status, adopted.owner is None) == ("2", StoredStatus.RUNNING, False)
-            assert await written(store, record(store, 3)) is None
+            assert await written(store, record(store, 4)) is None
             other = await store.run("other")
             assert other is not None
             assert other.version == "1"

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import outcome
 import pytest
 import trio
 
@@ -147,12 +148,75 @@ async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_
         told: list[object] = []
         with monkeypatch.context() as patched:
             patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
-            with pytest.raises(RuntimeError, match="new thread"):
-                store.append([record(store, 2)], True, told.append)
-        assert not told
+            store.append([record(store, 2)], True, told.append)
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await create(store, new_run("never"))
+            patched.setattr("trio._core._thread_cache.ThreadCache.start_thread_soon", refuse)
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await store.run("r")
+        (error,) = told
+        assert isinstance(error, StoreUnavailable)
+        assert "Fix: let this process have more threads" in str(error)
 
         assert await written(store, record(store, 2), sync=True) is None
         assert [each.seq for each in await journal(store)] == [1, 2]
+
+
+async def test_what_waits_when_no_thread_can_go_on_with_it_is_told_so_and_written_later(path, monkeypatch):
+    """The thread came back, more had come meanwhile, and there was no thread any more."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        told: list[object] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            writer._is_busy = True  # as while a thread is about to come back
+            store.append([record(store, 2)], True, told.append)
+            store.append([record(store, 3)], True, told.append)
+            writer._rested(outcome.Value(()))
+        assert [type(each) for each in told] == [StoreUnavailable, StoreUnavailable]
+        assert writer.queued == 0
+
+        for seq in (2, 3):
+            assert await written(store, record(store, seq), sync=True) is None
+        assert [each.seq for each in await journal(store)] == [1, 2, 3]
+
+
+async def test_a_store_is_closed_whatever_fills_the_threads_of_the_program(path):
+    """Calls of the program's own that block have all of trio's threads, and no one knows for how long."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    borrowers = [object() for _ in range(int(limiter.total_tokens))]
+    for borrower in borrowers:
+        await limiter.acquire_on_behalf_of(borrower)
+    try:
+        with trio.fail_after(60):
+            async with opened(lambda: SqliteStore(path)) as store:
+                await create(store)
+                assert await store.run("r") is not None
+    finally:
+        for borrower in borrowers:
+            limiter.release_on_behalf_of(borrower)
+
+
+async def test_a_store_is_closed_without_a_thread(path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with trio.open_nursery() as nursery:
+        store = SqliteStore(path)
+        await store.open("worker", nursery)
+        await create(store)
+        with monkeypatch.context() as patched:
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            await store.close()
+    async with opened(lambda: SqliteStore(path)) as again:
+        assert len(await journal(again)) == 1
 
 
 async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_written(path, monkeypatch):
@@ -189,7 +253,7 @@ async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypa
             await create(store)
             assert isinstance(store, SqliteStore)
             with monkeypatch.context() as patched:
-                patched.setattr(store._writer()[0], "_committed", lambda _: 1 / 0)
+                patched.setattr(store._writer()[0], "_committed", lambda _, is_patient: 1 / 0)
                 told.append(await written(store, record(store, 2), sync=True))
                 await trio.sleep_forever()
 
@@ -218,6 +282,65 @@ async def test_a_process_without_memory_can_write_again_when_it_has_some(path, m
             assert "no memory left" in str(outcome)
         monkeypatch.setattr(writer, "_level_of", level_of)
         assert await written(store, record(store, 2), sync=False) is None
+
+
+async def test_the_writer_waits_for_a_program_that_has_locked_the_file_and_the_loop_does_not(path, monkeypatch):
+    """A copy is made with `sqlite3 runs.db`, say: that is over soon, and no reason for a run to stall."""
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer, other = store._writer()[0], sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        begins: list[str] = []
+
+        def look(statement: str) -> None:
+            begins.append(statement)
+            if statement.startswith("pragma busy_timeout=") and not statement.endswith("=0"):
+                other.execute("rollback")
+
+        other.execute("begin immediate")
+        while writer._is_busy:  # with the sync of the run's start
+            await trio.lowlevel.checkpoint()
+        assert isinstance(await written(store, record(store, 2)), StoreUnavailable)
+        writer._db.set_trace_callback(look)
+        with trio.fail_after(60):
+            assert await written(store, record(store, 2), sync=True) is None
+            assert await written(store, record(store, 3), sync=True) is None
+        writer._db.set_trace_callback(None)
+        other.close()
+
+        assert [row.seq for row in await journal(store)] == [1, 2, 3]
+        assert [each for each in begins if each.startswith("begin")] == ["begin immediate"] * 3
+        [(patience,)] = writer._db.execute("pragma busy_timeout").fetchall()
+        assert patience == 0
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_a_work_that_fails_leaves_nothing_behind_and_undoes_no_other(path, is_alone):
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("insert into meta values ('left', 'behind')")
+        raise ZeroDivisionError
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer, others = store._writer()[0], list[Any]()
+        while writer._is_busy:  # with the sync of the run's start
+            await trio.lowlevel.checkpoint()
+        commits = writer.commits
+        if not is_alone:
+            writer._is_busy = True  # so all of it waits for one transaction
+            store.append([record(store, 2)], True, others.append)
+            writer._put(sqlite_writer._Work(fail, others.append, sync=False))
+            store.append([record(store, 3)], True, others.append)
+            writer._is_busy = False
+        with pytest.raises(StoreError, match="ZeroDivisionError"):
+            await writer.do(fail, sync=False)
+        assert writer.commits - commits == (0 if is_alone else 1)
+        assert await written(store, record(store, 2 if is_alone else 4)) is None
+
+        assert [isinstance(each, outcome.Error) for each in others] == ([] if is_alone else [False, True, False])
+        assert [row.seq for row in await journal(store)] == ([1, 2] if is_alone else [1, 2, 3, 4])
+        assert await store._read(lambda db: db.execute("select * from meta where key = 'left'").fetchall()) == []
 
 
 async def test_closing_writes_what_waits(path):

@@ -476,7 +476,8 @@ async def test_who_hangs_up_while_it_waits_is_sent_nothing(
         path = "/v1/graphs/answers/runs"
         scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "state": {}}
         await client.app(scope, receive, send)
-        assert (sent, trio.current_time()) == ([], pytest.approx(1))
+        assert not sent
+        assert trio.current_time() == pytest.approx(1)
 
         await trio.sleep(1)
         assert (await client.get("/v1/runs/r")).json()["status"] == status

@@ -139,6 +139,26 @@ def test_stacks_are_for_those_inside() -> None:
     assert told(event)["stack"] == "File x"
 
 
+def test_content_is_left_out_when_redact_raises_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(value: Any) -> Any:
+        raise LookupError(value["text"])
+
+    encoder = Encoder(wall_time, redact=broken)
+    event = NodeFinished(**NODE, at_s=2.0, output=Reply("a secret"))
+
+    assert [json.loads(encoder.encode(event, 3, 1.0, inside=True))["output"] for _ in range(2)] == [None, None]
+    [record] = caplog.records
+    assert "redact raised LookupError" in record.getMessage()
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [({1, 2}, [1, 2]), (LookupError("x"), {"type": "LookupError"}), (Reply("b"), {"text": "b", "score": 1.0})]
+)
+def test_what_redact_returns_need_not_be_json(given: Any, shown: Any) -> None:
+    assert told(NodeFinished(**NODE, at_s=2.0, output=Reply("a")), redact=lambda _: given)["output"] == shown
+
+
 def test_content_can_be_left_out_and_redacted() -> None:
     started = RunStarted(at_s=1, run_id="r", graph="g", input=Reply("key"), labels={"a": "b"})
 
