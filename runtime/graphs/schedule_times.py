@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from actors.argument_checks import is_seconds
 from actors.errors import UsageError
 from actors.words import repr_of
 
+MAX_EVERY_S: Final = 100 * 366 * 86_400
+"""A century: the time of what comes much less often has no date."""
 _LOOK_BACK: Final = tuple(timedelta(seconds=seconds) for seconds in (60, 3_600, 86_400, 40 * 86_400, 400 * 86_400))
 """In which of these before now the latest time is looked for, so a year of minutes need not be counted."""
-
-MOST_S: Final = 1_000_000_000
-"""The longest time between two runs, 31 years: the calendar has an end."""
 
 
 @final
@@ -45,16 +45,16 @@ class Times:
             )
         known = zone_of(zone)
         if every_s is not None:
-            if not isinstance(every_s, int | float) or not 1 <= every_s <= MOST_S or int(every_s) != every_s or every_s is True:
+            if not is_seconds(every_s) or not 1 <= every_s <= MAX_EVERY_S or every_s != int(every_s):
                 raise UsageError(
-                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds from 1 to {MOST_S:,}.\n"
+                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds >= 1, at most a century.\n"
                     "  Fix: start what comes more often from one run that sleeps."
                 )
             return cls(f"every {int(every_s)}", known.key)
         if cron is not None:
-            made = cls(f"cron {cron}", known.key)
             if not isinstance(cron, str):
                 raise UsageError(f"schedule(cron={repr_of(cron)}): expected text.\n  Fix: cron='0 9 * * MON', for example.")
+            made = cls(f"cron {cron}", known.key)
             if made.after(datetime.now(UTC)) is None:
                 raise UsageError(f"schedule(cron={cron!r}): it never comes.\n  Fix: cron='0 9 * * MON', for example.")
             return made

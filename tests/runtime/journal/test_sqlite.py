@@ -148,12 +148,75 @@ async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_
         told: list[object] = []
         with monkeypatch.context() as patched:
             patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
-            with pytest.raises(RuntimeError, match="new thread"):
-                store.append([record(store, 2)], True, told.append)
-        assert not told
+            store.append([record(store, 2)], True, told.append)
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await create(store, new_run("never"))
+            patched.setattr("trio._core._thread_cache.ThreadCache.start_thread_soon", refuse)
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await store.run("r")
+        (error,) = told
+        assert isinstance(error, StoreUnavailable)
+        assert "Fix: let this process have more threads" in str(error)
 
         assert await written(store, record(store, 2), sync=True) is None
         assert [each.seq for each in await journal(store)] == [1, 2]
+
+
+async def test_what_waits_when_no_thread_can_go_on_with_it_is_told_so_and_written_later(path, monkeypatch):
+    """The thread came back, more had come meanwhile, and there was no thread any more."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        told: list[object] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            writer._is_busy = True  # as while a thread is about to come back
+            store.append([record(store, 2)], True, told.append)
+            store.append([record(store, 3)], True, told.append)
+            writer._rested(outcome.Value(()))
+        assert [type(each) for each in told] == [StoreUnavailable, StoreUnavailable]
+        assert writer.queued == 0
+
+        for seq in (2, 3):
+            assert await written(store, record(store, seq), sync=True) is None
+        assert [each.seq for each in await journal(store)] == [1, 2, 3]
+
+
+async def test_a_store_is_closed_whatever_fills_the_threads_of_the_program(path):
+    """Calls of the program's own that block have all of trio's threads, and no one knows for how long."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    borrowers = [object() for _ in range(int(limiter.total_tokens))]
+    for borrower in borrowers:
+        await limiter.acquire_on_behalf_of(borrower)
+    try:
+        with trio.fail_after(60):
+            async with opened(lambda: SqliteStore(path)) as store:
+                await create(store)
+                assert await store.run("r") is not None
+    finally:
+        for borrower in borrowers:
+            limiter.release_on_behalf_of(borrower)
+
+
+async def test_a_store_is_closed_without_a_thread(path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with trio.open_nursery() as nursery:
+        store = SqliteStore(path)
+        await store.open("worker", nursery)
+        await create(store)
+        with monkeypatch.context() as patched:
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            await store.close()
+    async with opened(lambda: SqliteStore(path)) as again:
+        assert len(await journal(again)) == 1
 
 
 async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_written(path, monkeypatch):
