@@ -47,7 +47,7 @@ class ServerConnection(TCPServer):
             self._open.discard(self)
 
     def cut(self) -> None:
-        """Close its socket under whatever waits for the client."""
+        """Close its socket, no matter what waits for the client."""
         self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:

@@ -11,12 +11,12 @@ import logging
 import signal
 import socket
 import threading
-from typing import Any, Final
+from typing import Final
 
 import trio
 from hypercorn.config import Config
 
-from actors.argument_checks import rejected
+from actors.argument_checks import is_seconds, rejected
 from actors.errors import UsageError
 from runtime.embed.asgi import GRACE_S
 from runtime.graphs.records.run_record import RunStatus
@@ -56,8 +56,7 @@ async def serve(
     """
     if not trio.lowlevel.in_trio_run():
         raise UsageError("serve() was called outside of trio.\n  Fix: trio.run(serve, service); uvicorn serves service.app.")
-    grace: Any = grace_s  # of callers who check no types, too
-    if not isinstance(grace, int | float) or isinstance(grace, bool) or not grace >= 0:
+    if not is_seconds(grace_s):
         raise rejected(serve, "grace_s", grace_s, "a number of seconds >= 0")
     bound = await _bound(host, port, service.limits.stall_s)
     shown = f"[{host}]" if ":" in host else host
