@@ -7,6 +7,8 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import trio
+
 from actors.errors import UnderstudyError
 from actors.graphs.conversations import Policy, TooLong
 from actors.graphs.graph import Graph
@@ -23,6 +25,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.records.labels import labelled
 from runtime.graphs.records.run_events import AnyRunEvent
+from runtime.graphs.runs.run import ActiveRun
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
@@ -102,12 +105,41 @@ class RuntimeRuns(RuntimeParts):
             RunExists: the store has another run of this id. StoreError: the run could not be stored.
             UsageError: the id is taken, or cannot stand in a path. And what :meth:`run` raises at its start.
         """
+        await trio.lowlevel.checkpoint()
+        return await self._started(
+            graph, message, run_id, max_steps, budget, labels, durable=durable, here=here, deadline_s=deadline_s
+        )
+
+    async def _started(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        run_id: str | None,
+        max_steps: float,
+        budget: Budget | None,
+        labels: Mapping[str, str] | None,
+        *,
+        durable: bool = True,
+        here: bool = True,
+        deadline_s: float | None = None,
+    ) -> RunHandle[Out]:
+        """:meth:`start` for a caller that waits for the result next: it is no checkpoint where there is room."""
         try:
             with self._charging(budget), labelled(labels):
                 started = await self._engine.start(
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
                 return RunHandle(started, self._engine.outside)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
+
+    def _start_now(
+        self, graph: Graph, message: object, run_id: str, max_steps: float, budget: Budget | None, labels: Mapping[str, str]
+    ) -> ActiveRun | None:
+        """:meth:`start`, if nothing of that has to wait; None, and nothing is done, if it has to, or if runs are stored."""
+        try:
+            with self._charging(budget), labelled(labels or None):
+                return self._engine.start_now(graph, message, run_id, max_steps)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 

@@ -44,7 +44,7 @@ export const Fault = ({ error }) =>
 
 export const Table = ({ heads, children, empty }) => html`<div class="scroll"><table>
   <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead><tbody>${children}</tbody></table>
-  ${[].concat(children).filter(Boolean).length ? null : html`<p class="empty">${empty}</p>`}</div>`;
+  ${[children].flat(Infinity).filter(Boolean).length ? null : html`<p class="empty">${empty}</p>`}</div>`;
 
 export const Bar = ({ part, label }) => html`<span class="meter" title=${label}><span style=${{ width: `${Math.min(100, Math.max(0, part * 100))}%` }}></span></span>`;
 
