@@ -254,12 +254,20 @@ class PostgresStore:
         """See ``Store.take``."""
         return await self._runs.take(run, only)
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         now = self._opened()
         await now.writer.flushed()  # this life may write nothing once another has the run
-        await self._runs.release(run, status, wake_at, looked_at)
-        now.writer.part(run)
+        if await self._runs.release(run, status, wake_at, looked_at, life):
+            now.writer.part(run)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
         """See ``EventKeeper.tell``."""

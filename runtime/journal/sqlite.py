@@ -293,7 +293,15 @@ class SqliteStore:
             self._begun([] if given is None else [run])
             return given
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         async with self._looking:
             await self._look()
@@ -304,9 +312,9 @@ class SqliteStore:
                 is_unread = self._unread.has(run) or (run in self._unread.unasked() and bool(await self.inbox(run)))
             if is_unread:
                 wake_at = self.wall_time()
-            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.reread)
-            await writer.do(step, sync=self._sync == "always")
-            self._unread.end(run)
+            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, life, self._now(), writer.reread)
+            if await writer.do(step, sync=self._sync == "always"):
+                self._unread.end(run)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""
