@@ -190,7 +190,7 @@ async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypa
             await create(store)
             assert isinstance(store, SqliteStore)
             with monkeypatch.context() as patched:
-                patched.setattr(store._writer()[0], "_committed", lambda _, is_patient: 1 / 0)
+                patched.setattr(store._writer()[0], "_committed", lambda _, in_thread: 1 / 0)
                 told.append(await written(store, record(store, 2), sync=True))
                 await trio.sleep_forever()
 
