@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, final
 
 import trio
@@ -67,7 +68,10 @@ class Deployments:
         self._calls = itertools.count(1)
         """Numbers those of tools outside of runs."""
         self._by_graph: dict[Graph, Deployment] = {}
-        self._deploying = trio.Lock()
+        self._deploying: dict[Graph, trio.Lock] = {}
+        """One for each that is being deployed: one that waits for room at its place keeps no other from running."""
+        self._sharing = trio.Lock()
+        """Held while something is started that graphs share."""
         self.context = contextvars.copy_context()
         """That of the task that opened the runtime: for what outlives runs."""
         self.contexts = Contexts()
@@ -75,9 +79,9 @@ class Deployments:
 
     async def deploy(self, graph: Graph[In, Out], max_runs: float = math.inf) -> Deployment[In, Out]:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
-        _check_graph(graph)
+        check_graph(graph)
         check_count(Deployment, "max_runs", max_runs, unbounded=True)
-        async with self._deploying:
+        async with self._one_of(graph):
             known = self._by_graph.get(graph)
             if known is not None and known.is_running:
                 raise UsageError(
@@ -96,13 +100,12 @@ class Deployments:
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         remember_forms(plan)
         for nested in _graphs_within(plan):
-            known = self._by_graph.get(nested)
-            if known is None or not known.is_running:
-                await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
-        if self._models.needs_transport and not self._models.has_owner:
-            await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
-        if self.contexts.nursery is None and _keeps_contexts(plan):
-            await self._root.start_child(ChildSpec(self._free_name("contexts"), ContextKeeper, (self.contexts,)))
+            await self._running(nested)  # what is wrong with it is then reported before the first run
+        async with self._sharing:
+            if self._models.needs_transport and not self._models.has_owner:
+                await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
+            if self.contexts.nursery is None and _keeps_contexts(plan):
+                await self._root.start_child(ChildSpec(self._free_name("contexts"), ContextKeeper, (self.contexts,)))
         spec = supervisor_spec(
             self._free_name(graph.name), (), node_supervision(graph.supervision), restart=RestartType.TEMPORARY
         )
@@ -126,13 +129,14 @@ class Deployments:
         for name, spec in plan.nodes.items():
             if spec.has_tools or spec.given:
                 named = dict.fromkeys((*spec.toolboxes, *spec.given.values()))
-                boxes = [(box, await self._toolboxes.ref_of(box)) for box in named]
+                async with self._sharing:
+                    boxes = [(box, await self._toolboxes.ref_of(box)) for box in named]
                 found[name] = Equipment(spec, tuple(boxes), self._run_inside)
         return found
 
     async def tools(self, toolbox: object) -> HandedTools:
         """What a toolbox offers, for callers outside of runs; see ``Runtime.tools``."""
-        async with self._deploying:
+        async with self._sharing:
             async with in_context(self.context):
                 box, ref = await self._toolboxes.served(toolbox)
         return await outside_of_runs(box, ref, lambda: f"outside:{next(self._calls)}")
@@ -155,14 +159,8 @@ class Deployments:
         Raises:
             UsageError: it isn't a graph, or was changed after it was deployed. And what :meth:`deploy` raises.
         """
-        _check_graph(graph)
-        known = self._by_graph.get(graph)
-        if known is None or not known.is_running:
-            async with self._deploying:
-                known = self._by_graph.get(graph)
-                if known is None or not known.is_running:
-                    async with in_context(self.context):  # not that of the run which happens to be the first
-                        known = await self._deploy(graph, math.inf)
+        check_graph(graph)
+        known = await self._running(graph)
         if graph.plan() is not known.plan:
             raise UsageError(
                 f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"
@@ -170,10 +168,33 @@ class Deployments:
             )
         return known
 
+    async def _running(self, graph: Graph) -> Deployment:
+        """The deployment of `graph`, which is deployed now if it is not. Not a checkpoint if it is."""
+        known = self._by_graph.get(graph)
+        if known is None or not known.is_running:
+            async with self._one_of(graph):
+                known = self._by_graph.get(graph)
+                if known is None or not known.is_running:
+                    async with in_context(self.context):  # not that of the run which happens to be the first
+                        known = await self._deploy(graph, math.inf)
+        return known
+
+    @contextlib.asynccontextmanager
+    async def _one_of(self, graph: Graph) -> AsyncGenerator[None]:
+        """While the block lasts, no other task deploys `graph`. One that is part of it is locked after it, never before."""
+        lock = self._deploying.setdefault(graph, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and self._deploying.get(graph) is lock:
+                del self._deploying[graph]
+
     async def wait(self) -> None:
-        """Return when none is being deployed."""
-        async with self._deploying:
-            pass
+        """Return when none is being deployed, nor waited for by a task that came before."""
+        for lock in [*self._deploying.values(), self._sharing]:
+            async with lock:
+                pass
 
     def running(self) -> list[Deployment]:
         """Those that take runs."""
@@ -198,6 +219,11 @@ def _keeps_contexts(plan: Plan) -> bool:
     return any(need.supply is Supply.CONTEXT or spec.options.place is not None for spec, need in needs)
 
 
-def _check_graph(graph: object) -> None:
+def check_graph(graph: object) -> None:
+    """Raise for what isn't a graph.
+
+    Raises:
+        UsageError: it isn't.
+    """
     if not isinstance(graph, Graph):
         raise UsageError(f"expected a Graph. Got: {repr_of(graph)}.\n  Fix: runtime.run(graph, message), the graph first.")

@@ -12,14 +12,14 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import NameLost, StoreError
-from actors.words import repr_of
+from actors.words import add_note, repr_of
 from runtime.graphs.keeper import Keeping
 from runtime.journal.meeting import NameHolder, NameStore
 
 LOOK_S: Final = 1.0
 """How often who waits for a name looks whether it is free."""
 LEAVE_S: Final = 5.0
-"""How long the store may take to hear that a name is given up; after that it is free when the lease ends."""
+"""How long who leaves waits until the store has heard of it; after that a task of the runtime tells it, when it can."""
 MAX_CHARACTERS: Final = 200
 
 
@@ -40,7 +40,8 @@ class _Queue:
 
     lock: trio.Lock = attrs.field(factory=trio.Lock)
     users: int = 0
-    fence: int = 0
+    outside: int = 0
+    """How many nurseries the task that has it had open when it got it: all others are inside of its block."""
 
 
 @final
@@ -51,8 +52,8 @@ class RegisteredNames:
         self.keeping: Keeping | None = None
         """What has the store, once it is open."""
         self._queues: dict[str, _Queue] = {}
-        self._fences: dict[str, int] = {}
-        """Of names without a store."""
+        self._last_fence = 0
+        """Of names without a store: one number for all of them, since it need only grow."""
 
     @property
     def _store(self) -> NameStore | None:
@@ -74,69 +75,136 @@ class RegisteredNames:
     async def register(self, name: str) -> AsyncGenerator[RegisteredName]:
         """See ``Runtime.register``."""
         check_name(name)
+        async with self._turn(name):
+            store, keeping = self._store, self.keeping
+            if store is None or keeping is None:
+                self._last_fence += 1
+                yield RegisteredName(name, self._last_fence)
+            else:
+                async with self._held(store, keeping, name) as held:
+                    yield held
+
+    @asynccontextmanager
+    async def _turn(self, name: str) -> AsyncGenerator[None]:
+        """Wait until no other task of this runtime has the name."""
         queue = self._queues.setdefault(name, _Queue())
-        if queue.lock.statistics().owner is trio.lowlevel.current_task():
-            raise UsageError(
-                f"register({name!r}): this task has that name already, and would wait for itself.\n"
-                "  Fix: register it once, around all that needs it."
-            )
+        _check_that_it_may_wait(name, queue)
         queue.users += 1
         try:
             async with queue.lock:
-                store, keeping = self._store, self.keeping
-                if store is None or keeping is None:
-                    fence = self._fences[name] = self._fences.get(name, 0) + 1
-                    yield RegisteredName(name, fence)
-                else:
-                    async with _held(store, keeping, name) as held:
-                        yield held
+                queue.outside = len(trio.lowlevel.current_task().child_nurseries)
+                yield
         finally:
             queue.users -= 1
             if not queue.users:
                 self._queues.pop(name, None)
 
-
-@asynccontextmanager
-async def _held(store: NameStore, keeping: Keeping, name: str) -> AsyncGenerator[RegisteredName]:
-    ended: BaseException | None = None
-    is_lost = False
-    try:
-        fence = await _taken(store, keeping, name)
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
+    @asynccontextmanager
+    async def _held(self, store: NameStore, keeping: Keeping, name: str) -> AsyncGenerator[RegisteredName]:
+        ended: BaseException | None = None
+        is_lost = False
+        taking = _Taking(store, keeping, name)
+        try:
+            fence = await taking.taken()
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
                 nursery.start_soon(_watch, keeping, scope)
                 try:
-                    yield RegisteredName(name, fence)
+                    with scope:  # what it cancels ends here, and what is raised for another reason does not
+                        yield RegisteredName(name, fence)
                 except BaseException as error:  # noqa: BLE001 - raised below: the nursery would make a group of it
                     ended = error
-            is_lost = scope.cancel_called
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_S), suppress(StoreError):
-            await store.release_name(name)
-    if is_lost and not isinstance(ended, Exception):
-        raise NameLost(
-            f"this process no longer has the name {name!r}: its lease of the store ended, and another may have taken it.\n"
-            "  Fix: register it again; let what it writes outside carry the fence.",
-            name=name,
-        ) from ended
-    if ended is not None:
-        raise ended
+                is_lost = scope.cancel_called or _left_s(keeping) <= 0
+                nursery.cancel_scope.cancel()
+        finally:
+            if not await taking.is_let_go() and keeping.nursery is not None:
+                keeping.nursery.start_soon(self._let_go_later, store, keeping, name)
+        lost = (
+            f"this process no longer has the name {repr_of(name)}: its lease of the store ended, and another may have taken it."
+        )
+        if ended is not None:
+            if is_lost and not isinstance(ended, trio.Cancelled):
+                add_note(ended, lost)
+            raise ended
+        if is_lost:
+            raise NameLost(f"{lost}\n  Fix: register it again; let what it writes outside carry the fence.", name=name)
+
+    async def _let_go_later(self, store: NameStore, keeping: Keeping, name: str) -> None:
+        """The store may take this worker to have the name still: take it for certain, and give it up."""
+        async with self._turn(name):
+            while keeping.lease is None or not keeping.lease.lost.is_set():
+                taking = _Taking(store, keeping, name)
+                with suppress(StoreError):
+                    await taking.asked()
+                if await taking.is_let_go():
+                    return
+                await trio.sleep(LOOK_S)
 
 
-async def _taken(store: NameStore, keeping: Keeping, name: str) -> int:
-    """Wait until this worker has the name; its fence."""
-    while True:
-        holder: NameHolder | None = None
-        try:
-            with trio.CancelScope(shield=True):  # or the store might have given it to this worker, and no one would know
-                holder = await store.hold(name)
-        except StoreError:
-            if _left_s(keeping) <= 0:
-                raise
-        if holder is not None and keeping.lease is not None and holder.worker == keeping.lease.worker:
-            return holder.fence
-        await trio.sleep(LOOK_S)
+@attrs.define(eq=False)
+class _Taking:
+    """A name that is asked for, and what is known of whether this worker has it."""
+
+    _store: NameStore
+    _keeping: Keeping
+    _name: str
+    _fence: int | None = None
+    _in_doubt: bool = False
+    """It was asked for, and the answer was not heard: this worker may have it."""
+
+    async def taken(self) -> int:
+        """Wait until this worker has the name; its fence."""
+        while True:
+            try:
+                fence = await self.asked()
+            except StoreError:
+                if _left_s(self._keeping) <= 0:
+                    raise
+            else:
+                if fence is not None:
+                    return fence
+            await trio.sleep(LOOK_S)
+
+    async def asked(self) -> int | None:
+        """Ask for the name; its fence, or None: another has it."""
+        self._in_doubt = True
+        holder = await self._store.hold(self._name)
+        self._in_doubt = False
+        lease = self._keeping.lease
+        self._fence = holder.fence if lease is not None and holder.worker == lease.worker else None
+        return self._fence
+
+    async def is_let_go(self) -> bool:
+        """Give up the name, if this worker has it; whether it surely has not, after ``LEAVE_S`` at most."""
+        if self._in_doubt or self._fence is None:
+            return not self._in_doubt
+        with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_S):
+            try:
+                await self._store.release_name(self._name, self._fence)
+            except StoreError:
+                return False
+            return True
+        return False
+
+
+def _check_that_it_may_wait(name: str, queue: _Queue) -> None:
+    """Raise ``UsageError`` if this task would wait for one that waits for it: itself, or one in whose block it was started."""
+    owner = queue.lock.statistics().owner
+    task = trio.lowlevel.current_task()
+    if owner is task:
+        raise UsageError(
+            f"register({repr_of(name)}): this task has that name already, and would wait for itself.\n"
+            "  Fix: register it once, around all that needs it."
+        )
+    nursery = task.parent_nursery
+    while owner is not None and nursery is not None:
+        if nursery.parent_task is owner and nursery in owner.child_nurseries[queue.outside :]:
+            raise UsageError(
+                f"register({repr_of(name)}): this task was started in the block of one that has that name, "
+                "which ends after this one, so it would wait for ever.\n"
+                "  Fix: register it once, around all that needs it; or start this task in a nursery around that block."
+            )
+        nursery = nursery.parent_task.parent_nursery
 
 
 def _left_s(keeping: Keeping) -> float:

@@ -26,11 +26,14 @@ class NameStore(Protocol):
     """
 
     async def hold(self, name: str) -> NameHolder:
-        """Take `name` for this worker, durably, if no other has it; who has it now. Taken again, it has a new fence."""
+        """Take `name` for this worker, durably, if no other has it; who has it now. Taken again, it has a new fence.
+
+        One call for a name at a time. After an error, or cancelled, this worker may have it or not: hold it again to know.
+        """
         ...
 
-    async def release_name(self, name: str) -> None:
-        """Give `name` up, if this worker has it."""
+    async def release_name(self, name: str, fence: int) -> None:
+        """Give `name` up, if this worker has it with that fence: not what it has taken since."""
         ...
 
     async def holder(self, name: str) -> NameHolder | None:

@@ -430,10 +430,10 @@ class MemoryStore:
         await self._reached()
         return self._data.meeting.hold(name, self._owner())
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
         await self._reached()
-        self._data.meeting.release_name(name, self._owner())
+        self._data.meeting.release_name(name, fence, self._owner())
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""

@@ -40,9 +40,9 @@ class MemoryMeeting:
         taken = self._holders[name] = NameHolder(worker, 1 if known is None else known.fence + 1)
         return taken
 
-    def release_name(self, name: str, worker: str) -> None:
+    def release_name(self, name: str, fence: int, worker: str) -> None:
         """See ``NameStore.release_name``."""
-        if name in self._is_held and self._holders[name].worker == worker:
+        if name in self._is_held and self._holders[name] == NameHolder(worker, fence):
             self._is_held.discard(name)
 
     def holder(self, name: str) -> NameHolder | None:

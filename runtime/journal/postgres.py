@@ -120,10 +120,20 @@ class PostgresStore:
         if self._migrates:
             await self.migrate()
         held = HeldLease(self._pool, worker, self._lease_s)
-        await held.begin()
-        await self._meeting.join()
+        try:
+            await held.begin()
+            await self._meeting.join()
+            self._now = self._begun(held, nursery)
+        except BaseException:
+            await held.abandon()
+            self._pool.drop_idle()
+            raise
         self._was_opened = True
         self._runs.lease = held
+        return held.lease
+
+    def _begun(self, held: HeldLease, nursery: trio.Nursery) -> _Open:
+        worker = held.lease.worker
         writer = PostgresWriter(
             self._pool,
             worker,
@@ -134,9 +144,9 @@ class PostgresStore:
             ended=self._runs.drop,
             lose=held.lose,
         )
-        self._now = _Open(held, writer)
-        nursery.start_soon(self._work, self._now, name=f"<{self!r}>")
-        return held.lease
+        now = _Open(held, writer)
+        nursery.start_soon(self._work, now, name=f"<{self!r}>")
+        return now
 
     async def close(self) -> None:
         """See ``Store.close``. Cancelled: it ends without a word to the server, and others take the runs over after the lease."""
@@ -330,9 +340,9 @@ class PostgresStore:
         """See ``NameStore.hold``."""
         return await self._meeting.hold(name, self._opened().lease.lease)
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
-        await self._meeting.release_name(name, self._opened().lease.lease)
+        await self._meeting.release_name(name, fence, self._opened().lease.lease)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""

@@ -19,17 +19,24 @@ KEPT_S: Final = 60.0
 SWEEP_S: Final = 10.0
 _ABOUT: Final = b"news"
 
-# A worker is dead once its epoch has grown, and not when its time is over: until then it may still renew its lease.
-_HOLD: Final = """
+# A worker is dead once its epoch has grown, and not when its time is over: until then it may still renew its lease. That is
+# looked at by a statement that only reads, which sees names and workers as of one moment. One that waits for the row of a name
+# would see it as it is by then, and the workers as they were when it began: without the one that has it now.
+_LOOK: Final = """
+select exists (select from {s}.workers where id = $2::text and epoch = $3::int), n.owner, n.fence, w.epoch = 1
+from (select) l left join {s}.names n on n.name = $1::text left join {s}.workers w on w.id = n.owner"""
+# Who takes the name takes it from the fence that was seen, so of all who have seen it free one gets it. Carried out twice, or
+# late because a connection broke, it changes nothing.
+_TAKE: Final = """
 insert into {s}.names as n (name, owner, fence)
-select $1::text, $2::text, 1 where exists (select from {s}.workers where id = $2::text and epoch = $3::int for share)
-on conflict (name) do update set owner = excluded.owner, fence = n.fence + 1
-where n.owner is null or n.owner = excluded.owner
-    or not exists (select from {s}.workers w where w.id = n.owner and w.epoch = 1)
+select $1::text, $2::text, $4::bigint + 1
+where exists (select from {s}.workers where id = $2::text and epoch = $3::int for share)
+on conflict (name) do update set owner = excluded.owner, fence = excluded.fence
+where n.fence = $4::bigint or (n.fence = excluded.fence and n.owner = excluded.owner)
 returning owner, fence"""
 _HOLDER: Final = """
 select n.owner, n.fence from {s}.names n join {s}.workers w on w.id = n.owner and w.epoch = 1 where n.name = $1::text"""
-_RELEASE: Final = "update {s}.names set owner = null where name = $1::text and owner = $2::text"
+_RELEASE: Final = "update {s}.names set owner = null where name = $1::text and owner = $2::text and fence = $3::bigint"
 
 # Not waited for on the platter: a server that forgets a moment of it has told no one.
 _ANNOUNCE: Final = """
@@ -67,17 +74,18 @@ class PostgresMeeting:
         """See ``NameStore.hold``."""
         check_name("the name", name)
         while True:
-            answer = await self._pool.write(_HOLD, name, lease.worker, lease.epoch)
-            held = NameHolder(*answer.rows[0]) if answer.rows else await self.holder(name)
-            if held is not None:
-                return held
-            if lease.lost.is_set():
+            [(is_alive, owner, fence, is_held)] = (await self._pool.read(_LOOK, name, lease.worker, lease.epoch)).rows
+            if is_held and owner != lease.worker:
+                return NameHolder(owner, fence)
+            if not is_alive:
                 raise StoreError("the lease of this worker has ended, so it can hold no names.\n  Fix: open another runtime.")
-            await trio.sleep(0.1)  # between the two statements it became free
+            taken = await self._pool.read(_TAKE, name, lease.worker, lease.epoch, fence or 0)
+            if taken.rows:
+                return NameHolder(*taken.rows[0])
 
-    async def release_name(self, name: str, lease: Lease) -> None:
+    async def release_name(self, name: str, fence: int, lease: Lease) -> None:
         """See ``NameStore.release_name``."""
-        await self._pool.write(_RELEASE, name, lease.worker)
+        await self._pool.read(_RELEASE, name, lease.worker, fence)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""

@@ -90,9 +90,10 @@ class ConnectionPool:
     def close(self) -> None:
         """Close what is idle, and connect no more."""
         self._is_closed = True
-        self._drop_idle()
+        self.drop_idle()
 
-    def _drop_idle(self) -> None:
+    def drop_idle(self) -> None:
+        """Close what is idle; the next statement connects again."""
         while self._idle:
             self._idle.pop().close()
 
@@ -113,4 +114,4 @@ class ConnectionPool:
                 elif connection.is_open:
                     self._idle.append(connection)
                 else:
-                    self._drop_idle()  # what broke one has most likely broken the others
+                    self.drop_idle()  # what broke one has most likely broken the others

@@ -465,10 +465,10 @@ class SqliteStore:
         writer, worker = self._writer()
         return await writer.do(partial(sqlite_names.hold, name, worker), sync=True)
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
         writer, worker = self._writer()
-        await writer.do(partial(sqlite_names.release_name, name, worker), sync=False)
+        await writer.do(partial(sqlite_names.release_name, name, fence, worker), sync=False)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""

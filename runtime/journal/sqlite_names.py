@@ -17,9 +17,9 @@ def hold(name: str, worker: str, db: sqlite3.Connection) -> NameHolder:
     return NameHolder(worker, row[0])
 
 
-def release_name(name: str, worker: str, db: sqlite3.Connection) -> None:
+def release_name(name: str, fence: int, worker: str, db: sqlite3.Connection) -> None:
     """See ``NameStore.release_name``."""
-    db.execute("update names set owner = null where name = ? and owner = ?", (name, worker))
+    db.execute("update names set owner = null where name = ? and fence = ? and owner = ?", (name, fence, worker))
 
 
 def holder(name: str, worker: str, db: sqlite3.Connection) -> NameHolder | None:

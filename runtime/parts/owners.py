@@ -19,11 +19,16 @@ class RuntimeOwners(RuntimeParts):
         after the lease and a third. The block is cancelled before that, and ``NameLost`` raised. ``held.fence`` grows with each
         holder: let writes outside carry it, since a process that was stopped for long may still be about to write.
 
-        Without a store, or with one for a single process, the name is held within this runtime.
+        Without a store, or with one for a single process, the name is held within this runtime. The store keeps a row for each
+        name that was ever registered, for its fence: don't make names of what there is ever more of.
+
+        An error that the block raises passes; if the name was lost as well, it has a note that says so. Who waits inside of the
+        block for an actor that registers the same name waits for ever.
 
         Raises:
             NameLost: another may have it. StoreError: the lease has ended.
-            UsageError: `name` isn't a text of 1 to 200 characters, or this task has it already.
+            UsageError: `name` isn't a text of 1 to 200 characters; or this task has it already, or was started in the block of
+                one that has, and would wait for ever.
         """
         return self._engine.names.register(name)
 

@@ -18,8 +18,8 @@ from runtime.placement.places import Gone, Invitation
 BEAT: Final = b"b"
 KILL: Final = b"k"
 _ENDED: Final = b"x"
-_ENDED_BYTES: Final = 5
-"""How long the word of the host's end is, with its exit code."""
+_CODE_BYTES: Final = 4
+"""How long the exit code is that follows the word of the host's end."""
 
 
 def told_line(invitation: Invitation, **more: Any) -> bytes:
@@ -75,7 +75,7 @@ class GuardianLine:
             await self._stream.send_all(KILL)
 
     async def _listen(self) -> Gone:
-        data = more = b""
+        left = more = b""
         while True:
             with trio.move_on_after(self._dead_after_s) as scope:
                 try:
@@ -86,9 +86,10 @@ class GuardianLine:
                 return Gone(f"nothing was heard of its guardian for {self._dead_after_s:g} s", self._dead_after_s)
             if not more:
                 return Gone("its guardian ended")
-            data = (data + more)[-_ENDED_BYTES:] if _ENDED in data + more else b""
-            if _ENDED in data and len(data) >= _ENDED_BYTES:
-                return Gone(_how(int.from_bytes(data[-4:], "big", signed=True)))
+            _, begins, code = (left + more).partition(_ENDED)  # signs of life come before it, and it may come in pieces
+            if len(code) >= _CODE_BYTES:
+                return Gone(_how(int.from_bytes(code[:_CODE_BYTES], "big", signed=True)))
+            left = begins + code
 
 
 def _how(code: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast, final
 
 from actors.factories import actor_class
 from actors.placement_errors import NotPortable
+from actors.words import repr_of
 from runtime.placement.actor_codes import ActorCode
 
 
@@ -21,10 +22,19 @@ class KnownCodes:
 
     def known(self, factory: object) -> ActorCode | None:
         """That of `factory`, if it was made."""
-        return self._by_factory.get(factory)
+        return self._by_factory.get(factory) if _has_hash(factory) else None
 
     def of(self, factory: Any) -> ActorCode:
-        """That of `factory`."""
+        """That of `factory`.
+
+        Raises:
+            NotPortable: it has no hash, as an object of a class with ``__eq__``; so it is neither a class nor a function.
+        """
+        if not _has_hash(factory):
+            raise NotPortable(
+                f"{repr_of(factory)} makes actors, and another process cannot import it: it is neither a class nor a function.\n"
+                "  Fix: pass the class, or a function at the top level of a module; what it needs besides, as arguments."
+            )
         code = self._by_factory.get(factory)
         if code is None:
             code = self._by_factory[factory] = ActorCode(factory)
@@ -59,6 +69,14 @@ def module_level(name: str) -> object | None:
     for part in path.split("."):
         found = getattr(found, part, None)
     return cast("object", found)
+
+
+def _has_hash(factory: object) -> bool:
+    try:
+        hash(factory)
+    except TypeError:
+        return False
+    return True
 
 
 def _makes_actors(thing: object) -> bool:

@@ -58,7 +58,9 @@ class Placement:
             if not isinstance(place, Here)
         }
         self._supervisors: dict[str, SupervisorCell] = {}
-        self._starting = trio.Lock()
+        self._starting = {name: trio.Lock() for name in self._hosted}
+        """One for each: a place that waits for room keeps no other from starting."""
+        self._opening = trio.Lock()
         self._known = RuntimeKnowledge(OwnerAddresses(services), lambda: services.facade)
 
     async def deploy(self, graph: Graph, plan: Plan) -> Mapping[str, Elsewhere]:
@@ -125,12 +127,14 @@ class Placement:
         """Start the hosts of a place, all together, unless they have been.
 
         Raises:
-            HostRefused: one has other code. PlaceUnavailable: one did not start in time. UsageError: none can start here.
+            HostRefused: one has other code. PlaceUnavailable: one did not start in time, or the runtime is being closed.
+            UsageError: none can start here.
         """
-        async with self._starting:
+        async with self._starting[name]:
             if name in self._supervisors:
                 return
-            supervisor, place = await self._supervisor(name), self._hosted[name]
+            place = self._hosted[name]
+            supervisor = await self._supervisor(name)
             failed: list[HostRefused | PlaceUnavailable | UsageError] = []
 
             async def start_one(spec: ChildSpec) -> None:
@@ -157,12 +161,14 @@ class Placement:
         """Start one child for the first time, and again if that fails, as long as a start may take altogether."""
         limit_s, attempt = place.engine.start_timeout_s, 0
         until = trio.current_time() + limit_s
-        while True:
+        while supervisor.is_serving:
             try:
                 await supervisor.start_child(spec)
             except ActorStartFailed as error:
                 if isinstance(error.__cause__, HostRefused | PlaceUnavailable | UsageError):
                     raise error.__cause__ from None
+                if supervisor.stopping:
+                    break
                 delay_s = SUPERVISION.backoff.delay_s(attempt, self._services.rng)
                 if trio.current_time() + delay_s > until:
                     raise PlaceUnavailable(
@@ -171,16 +177,21 @@ class Placement:
                         place=place.name,
                     ) from error
                 attempt += 1
-                await trio.sleep(delay_s)
+                with trio.move_on_after(delay_s):
+                    await supervisor.wait_exited()
             else:
                 return
+        raise closed(place.name)
 
     async def _supervisor(self, name: str) -> SupervisorCell:
-        if "" not in self._supervisors:
-            own = self._root.free_name("places") if "places" in self._root.children.cells else "places"
-            above = await self._root.start_child(supervisor_spec(own, (), SUPERVISION))
-            self._root.children.put_first(own)  # it ends last: what lives on its hosts may have been started before it
-            self._supervisors[""] = cast("SupervisorCell", above)
+        async with self._opening:
+            if "" not in self._supervisors:
+                own = self._root.free_name("places") if "places" in self._root.children.cells else "places"
+                above = await self._root.start_child(supervisor_spec(own, (), SUPERVISION))
+                self._root.children.put_first(own)  # it ends last: what lives on its hosts may have been started before it
+                self._supervisors[""] = cast("SupervisorCell", above)
+        if not self._above().is_serving:
+            raise closed(name)
         return cast("SupervisorCell", await self._above().start_child(supervisor_spec(name, (), self._supervision(name))))
 
     def _supervision(self, name: str) -> Supervision:
@@ -201,6 +212,15 @@ def placement_of(places: Mapping[str, Place | SharedPlace | Here] | None, servic
         DeclarationError: one isn't a place, or its name cannot be one.
     """
     return Nowhere() if places is None else Placement(places, services, root)
+
+
+def closed(place: str) -> PlaceUnavailable:
+    """The error for a start of hosts that comes about no more."""
+    return PlaceUnavailable(
+        f"place {place!r} starts no hosts: what supervises them is ending, since the runtime is being closed.\n"
+        "  Fix: await what needs the place before the end of `async with open_runtime()`.",
+        place=place,
+    )
 
 
 def _checked(places: Any) -> Mapping[str, Place | SharedPlace | Here]:

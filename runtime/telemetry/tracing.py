@@ -51,9 +51,11 @@ class _Attempt:
     """One attempt at one message that is in progress."""
 
     span: Span
-    task: trio.lowlevel.Task | None
-    """In which the span is the current one; None if it is in none."""
-    token: Any = None
+    within: otel_context.Context
+    """The context in which the span is the current one."""
+    task: trio.lowlevel.Task
+    """In which it is."""
+    token: Any
 
 
 @final
@@ -163,12 +165,15 @@ class Tracing(Instrument):
             return
         for attempt in run.attempts.values() if run.is_seen else ():  # none, unless the run was observed from its middle on
             _end(attempt.span)
-        run.span.set_attribute(genai.STATUS, str(event.status))
-        run.span.set_attribute(genai.COST_USD, event.spend.cost_usd)
-        run.span.set_attribute(genai.INPUT_TOKENS, event.spend.prompt_tokens)
-        run.span.set_attribute(genai.OUTPUT_TOKENS, event.spend.completion_tokens)
+        fields: dict[str, Any] = {
+            genai.STATUS: str(event.status),
+            genai.COST_USD: event.spend.cost_usd,
+            genai.INPUT_TOKENS: event.spend.prompt_tokens,
+            genai.OUTPUT_TOKENS: event.spend.completion_tokens,
+        }
         if self._content and event.error is None:
-            run.span.set_attributes({genai.OI_OUTPUT: _json(event.output), genai.OI_OUTPUT_TYPE: _JSON})
+            fields |= {genai.OI_OUTPUT: _json(event.output), genai.OI_OUTPUT_TYPE: _JSON}
+        run.span.set_attributes(fields)
         _end(run.span, event.error)
 
     # --- attempts -------------------------------------------------------------------------------------------------------
@@ -185,7 +190,7 @@ class Tracing(Instrument):
         if run is None:
             return
         if not run.is_seen:  # what the node's code asks others for is not sampled, either
-            run.attempts[path] = _Attempt(run.span, trio.lowlevel.current_task(), otel_context.attach(run.within))
+            run.attempts[path] = _Attempt(run.span, run.within, trio.lowlevel.current_task(), otel_context.attach(run.within))
             return
         fields: dict[str, Any] = {
             genai.RUN_ID: run_id,
@@ -197,12 +202,11 @@ class Tracing(Instrument):
         if self._openinference:
             fields[genai.OI_KIND] = "CHAIN"
         before = run.before.pop(path, None)
-        above = _above(run, path) if run.attempts else run.span
-        parent = run.within if above is run.span else trace.set_span_in_context(above)
+        above = _above(run, path) if run.attempts else run.within
         links = None if before is None else [Link(before)]
-        span = self._tracer.start_span(node, context=parent, attributes=fields, links=links)
-        token = otel_context.attach(trace.set_span_in_context(span))
-        run.attempts[path] = _Attempt(span, trio.lowlevel.current_task(), token)
+        span = self._tracer.start_span(node, context=above, attributes=fields, links=links)
+        within = trace.set_span_in_context(span)
+        run.attempts[path] = _Attempt(span, within, trio.lowlevel.current_task(), otel_context.attach(within))
 
     def end_attempt(self, event: NodeEvent) -> None:
         """The attempt has ended, one way or another."""
@@ -262,9 +266,9 @@ class Tracing(Instrument):
             fields |= self._messages(
                 genai.INPUT_MESSAGES, genai.OI_INPUT_MESSAGES, [(each.role, each.text) for each in asked.prompt]
             )
-        parent = trace.set_span_in_context(_above(run, event.path, itself=True))
+        above = _above(run, event.path, itself=True)
         run.calls[event.call] = self._tracer.start_span(
-            f"{operation} {event.model}", context=parent, kind=SpanKind.CLIENT, attributes=fields
+            f"{operation} {event.model}", context=above, kind=SpanKind.CLIENT, attributes=fields
         )
 
     def end_call(self, event: LMCalled) -> None:
@@ -273,22 +277,23 @@ class Tracing(Instrument):
         span = run.calls.pop(event.call, None) if run is not None else None
         if span is None:
             return
-        span.set_attribute(genai.REQUESTS, event.requests)
+        fields: dict[str, Any] = {genai.REQUESTS: event.requests}
         if event.cost_usd is not None:
-            span.set_attribute(genai.COST_USD, event.cost_usd)
+            fields[genai.COST_USD] = event.cost_usd
         if self._genai:
-            self._describe_call(span, event)
+            fields |= _described(event)
         if self._openinference:
-            span.set_attribute(genai.OI_PROMPT_TOKENS, event.prompt_tokens)
-            span.set_attribute(genai.OI_COMPLETION_TOKENS, event.completion_tokens)
-            span.set_attribute(genai.OI_TOTAL_TOKENS, event.prompt_tokens + event.completion_tokens)
+            fields[genai.OI_PROMPT_TOKENS] = event.prompt_tokens
+            fields[genai.OI_COMPLETION_TOKENS] = event.completion_tokens
+            fields[genai.OI_TOTAL_TOKENS] = event.prompt_tokens + event.completion_tokens
             if event.cached_tokens:
-                span.set_attribute(genai.OI_CACHED_TOKENS, event.cached_tokens)
+                fields[genai.OI_CACHED_TOKENS] = event.cached_tokens
             if event.provider is not None:
-                span.set_attribute(genai.OI_PROVIDER, event.provider)
+                fields[genai.OI_PROVIDER] = event.provider
         if self._content and event.text is not None:
             answer = [("assistant", event.text)]
-            span.set_attributes(self._messages(genai.OUTPUT_MESSAGES, genai.OI_OUTPUT_MESSAGES, answer, event.finish_reason))
+            fields |= self._messages(genai.OUTPUT_MESSAGES, genai.OI_OUTPUT_MESSAGES, answer, event.finish_reason)
+        span.set_attributes(fields)  # all of them: each call of the SDK's takes a lock, and looks whether the span has ended
         _end(span, event.error)
 
     def _messages(
@@ -319,28 +324,11 @@ class Tracing(Instrument):
         ended = time.time_ns()
         span = self._tracer.start_span(
             f"{genai.EXECUTE_TOOL} {event.tool}",
-            context=trace.set_span_in_context(_above(run, event.path)),
+            context=_above(run, event.path),
             attributes=fields,
             start_time=ended - int(event.duration_s * 1e9),
         )
         _end(span, event.error, ended)
-
-    @staticmethod
-    def _describe_call(span: Span, event: LMCalled) -> None:
-        span.set_attribute(genai.INPUT_TOKENS, event.prompt_tokens)
-        span.set_attribute(genai.OUTPUT_TOKENS, event.completion_tokens)
-        if event.cached_tokens:
-            span.set_attribute(genai.CACHED_TOKENS, event.cached_tokens)
-        if event.reasoning_tokens:
-            span.set_attribute(genai.REASONING_TOKENS, event.reasoning_tokens)
-        if event.provider is not None:
-            span.set_attribute(genai.PROVIDER_NAME, event.provider)
-        if event.response_model is not None:
-            span.set_attribute(genai.RESPONSE_MODEL, event.response_model)
-        if event.finish_reason is not None:
-            span.set_attribute(genai.FINISH_REASONS, [event.finish_reason])
-        if event.first_token_s is not None:
-            span.set_attribute(genai.FIRST_CHUNK_S, event.first_token_s)
 
 
 _ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
@@ -356,6 +344,24 @@ _ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
 }
 
 
+def _described(event: LMCalled) -> dict[str, Any]:
+    """What the conventions for generative AI say of a call that has ended."""
+    found: dict[str, Any] = {genai.INPUT_TOKENS: event.prompt_tokens, genai.OUTPUT_TOKENS: event.completion_tokens}
+    if event.cached_tokens:
+        found[genai.CACHED_TOKENS] = event.cached_tokens
+    if event.reasoning_tokens:
+        found[genai.REASONING_TOKENS] = event.reasoning_tokens
+    if event.provider is not None:
+        found[genai.PROVIDER_NAME] = event.provider
+    if event.response_model is not None:
+        found[genai.RESPONSE_MODEL] = event.response_model
+    if event.finish_reason is not None:
+        found[genai.FINISH_REASONS] = [event.finish_reason]
+    if event.first_token_s is not None:
+        found[genai.FIRST_CHUNK_S] = event.first_token_s
+    return found
+
+
 def _elsewhere() -> otel_context.Context | None:
     """The context of the span in another process that has asked for what this task does."""
     origin = current_origin()
@@ -367,8 +373,8 @@ def _elsewhere() -> otel_context.Context | None:
     return trace.set_span_in_context(trace.NonRecordingSpan(span))
 
 
-def _above(run: _Run, path: str, *, itself: bool = False) -> Span:
-    """The span that what happens at `path` hangs below: that of the node whose nested graph it belongs to, or the run's.
+def _above(run: _Run, path: str, *, itself: bool = False) -> otel_context.Context:
+    """The context of the span above what happens at `path`: that of the node whose nested graph it belongs to, or the run's.
 
     The path of what is done with an item of a list, or of a generator that goes on, begins with the path of the step that made
     it, and then comes the item's number: it is beside that step, not inside of it.
@@ -378,7 +384,7 @@ def _above(run: _Run, path: str, *, itself: bool = False) -> Span:
     while above and attempt is None:
         attempt = run.attempts.get(above) if not inner.isdigit() else None
         above, _, inner = above.rpartition("/")
-    return run.span if attempt is None else attempt.span
+    return run.within if attempt is None else attempt.within
 
 
 def _json(message: object) -> str:

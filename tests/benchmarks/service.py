@@ -16,7 +16,7 @@ import trio
 
 from tests.benchmarks.measuring import judged
 from tests.benchmarks.service_calls import PATHS, call_cost_us, event_cost_us, hosting, write_cost_us
-from tests.benchmarks.service_sinks import SINKS, ask_cost_us, step_cost_us
+from tests.benchmarks.service_sinks import SINKS, STEPS, ask_cost_us, span_cost_us, step_cost_us
 
 WIDTHS = (1, 32)
 BY_HAND, RAW = 1.15, {"hypercorn-trio": 1.25, "uvicorn": 2.2}
@@ -68,7 +68,10 @@ def observers(rounds: int, runs: int, asks: int) -> list[str]:
     """The rows of steps and asks with something that observes."""
     steps: dict[str, list[float]] = {}
     asked: dict[str, list[float]] = {}
+    spans: dict[bool, list[float]] = {}
     for _ in range(rounds * SLICES):
+        for fields in (True, False):
+            spans.setdefault(fields, []).append(span_cost_us(max(1, runs // SLICES) * STEPS, fields=fields))
         for name, made in SINKS.items():
             steps.setdefault(name, []).append(step_cost_us(made, max(1, runs // SLICES)))
             asked.setdefault(name, []).append(ask_cost_us(made, max(1, asks // SLICES)))
@@ -78,6 +81,10 @@ def observers(rounds: int, runs: int, asks: int) -> list[str]:
     for name in SINKS:
         ratios = f"{step[name] / step['nothing']:8.2f} ×{ask[name] / ask['nothing']:8.2f} ×"
         lines.append(f"  {name:<18}{step[name]:10.2f}{ask[name]:10.2f}{ratios}")
+    full, bare = min(spans[True]), min(spans[False])
+    with_full, with_bare = ((step["nothing"] + span) / step["nothing"] for span in (full, bare))
+    lines.append(f"  a span of the SDK's in a loop of its own, into a batch: {full:.1f} µs; without attributes {bare:.1f} µs")
+    lines.append(f"  a step and such a span: {with_full:.2f} × a step; without attributes {with_bare:.2f} ×")
     for name, most in STEP.items():
         ratio = step[name] / step["nothing"]
         lines.append(f"  {judged(f'step, {name}: {ratio:.2f} ×, at most {most:g}', ratio <= most)}")

@@ -12,6 +12,7 @@ import trio
 from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreUnavailable, UsageError
 from runtime import open_runtime
 from runtime.graphs.everywhere import MAX_WAITING, OTHERS
+from runtime.journal.meeting import NameHolder
 from runtime.journal.memory import MemoryStore
 from runtime.journal.sqlite import SqliteStore
 
@@ -166,6 +167,158 @@ async def test_fences_grow_over_restarts_of_a_program_with_a_file(tmp_path):
             assert await runtime.registered("index") is not None
             fences.append(held.fence)
     assert fences == [1, 2, 3]
+
+
+async def test_names_without_a_store_leave_nothing_behind(autojump_clock):
+    async with open_runtime() as runtime:
+        for number in range(100):
+            async with runtime.register(f"order {number}") as held:
+                assert held.fence == number + 1
+        assert runtime._engine.names._queues == {}
+
+
+class Mine(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), Mine("mine"), ValueError("mine")])
+async def test_what_a_block_raises_that_has_lost_its_name_passes_with_a_note(error, autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+
+    async def hold(runtime: Any) -> None:
+        async with runtime.register("index"):
+            store.cut_off()
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise error
+
+    async with open_runtime(store=store) as runtime:
+        with pytest.raises(type(error)) as caught:
+            await hold(runtime)
+        assert caught.value is error
+        (note,) = error.__notes__
+        assert "no longer has the name 'index'" in note
+        store.heal()
+
+
+async def test_of_several_errors_in_a_block_that_has_lost_its_name_none_is_swallowed(autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+
+    async def fail(error: BaseException) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    async def hold(runtime: Any) -> None:
+        async with runtime.register("index"), trio.open_nursery() as nursery:
+            nursery.start_soon(fail, KeyError("one"))
+            nursery.start_soon(fail, KeyboardInterrupt())
+            nursery.start_soon(trio.sleep_forever)
+            store.cut_off()
+
+    async with open_runtime(store=store) as runtime:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await hold(runtime)
+        assert sorted(type(each).__name__ for each in caught.value.exceptions) == ["KeyError", "KeyboardInterrupt"]
+        assert "no longer has the name" in caught.value.__notes__[0]
+        store.heal()
+
+
+async def test_who_is_cancelled_while_the_name_is_lost_is_cancelled(autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+    async with open_runtime(store=store) as runtime:
+        with trio.CancelScope() as scope:
+            async with runtime.register("index"):
+                store.cut_off()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+        store.heal()
+
+
+async def test_a_block_that_blocked_the_loop_until_the_name_was_lost_is_told(autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+
+    async def hold(runtime: Any) -> None:
+        async with runtime.register("index"):
+            store.cut_off()
+            autojump_clock.jump(2 * LEASE_S)
+
+    async with open_runtime(store=store) as runtime:
+        with pytest.raises(NameLost):
+            await hold(runtime)
+        store.heal()
+
+
+@pytest.mark.parametrize("with_store", [False, True])
+async def test_a_task_that_would_wait_for_who_waits_for_it_is_told(with_store, autojump_clock):
+    got: list[int] = []
+
+    async def child(runtime: Any) -> None:
+        async with runtime.register("index") as held:
+            got.append(held.fence)
+
+    async def grandchild(runtime: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child, runtime)
+
+    async with open_runtime(store=MemoryStore() if with_store else None) as runtime:
+        for function in (child, grandchild):
+            with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match="started in the block"), flatten_subgroups=True):
+                async with runtime.register("index"), trio.open_nursery() as inner:
+                    inner.start_soon(function, runtime)
+        got.clear()
+        async with trio.open_nursery() as around:  # waits until the block around it has ended, as any other task
+            async with runtime.register("index") as held, trio.open_nursery():
+                around.start_soon(child, runtime)
+                around.start_soon(grandchild, runtime)
+                await trio.sleep(3)
+                assert got == []
+        assert [each - held.fence for each in got] == [1, 2]
+
+
+async def test_a_name_that_could_not_be_let_go_is_free_once_the_store_is_back(autojump_clock):
+    """And not only when the process ends."""
+    store = MemoryStore(lease_s=LEASE_S)
+    async with open_runtime(store=store) as runtime, open_runtime(store=store.beside()) as other:
+        async with runtime.register("index"):
+            store.cut_off()
+        await trio.sleep(3)
+        assert await other.registered("index") is not None
+        store.heal()
+        with trio.fail_after(3):
+            async with other.register("index"):
+                pass
+        async with runtime.register("index") as held:
+            assert await other.registered("index") is not None
+            await trio.sleep(5)
+            assert held.fence == (await store.hold("index")).fence - 1, "nothing gave it up meanwhile"
+
+
+async def test_who_is_cancelled_while_the_store_gives_the_name_does_not_keep_it(autojump_clock, monkeypatch):
+    store = MemoryStore(lease_s=LEASE_S)
+    hold = store.hold
+
+    async def answered_late(name: str) -> NameHolder:
+        held = await hold(name)
+        await trio.sleep(3)
+        return held
+
+    monkeypatch.setattr(store, "hold", answered_late)
+    async with open_runtime(store=store) as runtime, open_runtime(store=store.beside()) as other:
+        with trio.move_on_after(1) as scope:
+            async with runtime.register("index"):
+                raise AssertionError("it was cancelled before")
+        assert scope.cancelled_caught
+        assert trio.current_time() < 2
+        assert await other.registered("index") is not None
+        await trio.sleep(5)
+        assert await other.registered("index") is None
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, 3, "a\0b"])

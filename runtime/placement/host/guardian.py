@@ -54,7 +54,8 @@ def guard(
     The host inherits `link_fd`; without one it dials on its own. `here` corrects what was told by what this machine knows better,
     and `not_now` are the errors of a control socket that would have to wait.
     """
-    told: dict[str, Any] = {**here(_first_line(control)), "guardian": os.getpid()}
+    line, more = _first_line(control)
+    told: dict[str, Any] = {**here(json.loads(line)), "guardian": os.getpid()}
     heard_at = time.monotonic()
     environment = {name: value for name, value in os.environ.items() if name not in KEPT_BACK}
     host = subprocess.Popen(
@@ -63,18 +64,21 @@ def guard(
         pass_fds=[] if link_fd is None else [link_fd],
         env=environment,
     )
+    assert host.stdin is not None, "it was asked for"
     try:
         if link_fd is not None:
             os.close(link_fd)
-        assert host.stdin is not None, "it was asked for"
         with contextlib.suppress(OSError):
             host.stdin.write(json.dumps({**told, "link": link_fd}).encode() + b"\n")
             host.stdin.flush()  # and stays open: its end tells the host that this process has ended
         control.setblocking(False)  # a part of a record of TLS is readable, and gives nothing
-        _watch(control, host, heard_at, told["silent_after_s"], not_now)
+        if KILL not in more:
+            _watch(control, host, heard_at, told["silent_after_s"], not_now)
     finally:
         host.kill()
         code = host.wait()
+        with contextlib.suppress(OSError):
+            host.stdin.close()
     control.settimeout(_POLL_S)
     with contextlib.suppress(OSError):
         control.sendall(ENDED + code.to_bytes(4, "big", signed=True))
@@ -136,15 +140,16 @@ def _end_of(host: subprocess.Popen[bytes]) -> int | None:
     return found
 
 
-def _first_line(control: socket.socket) -> dict[str, Any]:
+def _first_line(control: socket.socket) -> tuple[bytes, bytes]:
+    """The first line, and what has come behind it: signs of life, and perhaps the wish for the host's end."""
     data = b""
-    while b"\n" not in data:  # and what may follow is a sign of life, as this is one
+    while b"\n" not in data:
         more = control.recv(65536)
         if not more:
             raise SystemExit(0)
         data += more
-    told: dict[str, Any] = json.loads(data.partition(b"\n")[0])
-    return told
+    line, _, rest = data.partition(b"\n")
+    return line, rest
 
 
 if __name__ == "__main__":

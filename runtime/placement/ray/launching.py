@@ -128,20 +128,27 @@ class Launching:
         self._bell.ring()
 
     async def carry(self) -> None:
-        """Pass on what is said, in both directions, until it has ended."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            nursery.start_soon(self._read)
-            code = await self.process.wait()  # not the end of its output, which a process that it has started may hold, too
-            with trio.move_on_after(LAST_WORDS_S):
-                await self._all_read.wait()
-            nursery.cancel_scope.cancel()
-        self._ended = Gone(f"its launcher ended with exit code {code}")
-        self._over.set()
-        self._joined.set()
-        for order in list(self._orders.values()):
-            order.end(self._ended)
-        self._orders.clear()
+        """Pass on what is said, in both directions, until it has ended; then all that was ordered has, too.
+
+        Cancelled, it is to be ended: no one waits any longer for what was ordered of it.
+        """
+        ended = Gone("its launcher was ended")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._read)
+                code = await self.process.wait()  # not the end of its output, which a process that it has started may hold, too
+                with trio.move_on_after(LAST_WORDS_S):
+                    await self._all_read.wait()
+                nursery.cancel_scope.cancel()
+            ended = Gone(f"its launcher ended with exit code {code}")
+        finally:
+            self._ended = ended
+            self._over.set()
+            self._joined.set()
+            for order in list(self._orders.values()):
+                order.end(ended)
+            self._orders.clear()
 
     async def _write(self) -> None:
         pipe = self.process.stdin

@@ -22,8 +22,10 @@ class MeetingContract:
             assert first.fence == 1
             assert await names.holder("index") == first
             assert await names.hold("index") == NameHolder(first.worker, 2)
-            await names.release_name("index")
-            await names.release_name("another")
+            await names.release_name("index", first.fence)
+            assert await names.holder("index") == NameHolder(first.worker, 2), "it was taken again since"
+            await names.release_name("index", 2)
+            await names.release_name("another", 1)
             assert await names.holder("index") is None
             assert (await names.hold("index")).fence == 3
         async with opened(make_store) as store:
@@ -63,7 +65,7 @@ class MeetingContract:
         await other.open("other", nursery)
         assert await one.hold("index") == NameHolder("one", 1)
         assert await other.hold("index") == NameHolder("one", 1)
-        await other.release_name("index")
+        await other.release_name("index", 1)
         assert await other.holder("index") == NameHolder("one", 1)
         await one.close()
         assert await other.hold("index") == NameHolder("other", 2)

@@ -100,9 +100,9 @@ class PassingStore:
         """See ``NameStore.hold``."""
         return await self._names.hold(name)
 
-    async def release_name(self, name: str) -> None:
+    async def release_name(self, name: str, fence: int) -> None:
         """See ``NameStore.release_name``."""
-        await self._names.release_name(name)
+        await self._names.release_name(name, fence)
 
     async def holder(self, name: str) -> NameHolder | None:
         """See ``NameStore.holder``."""
