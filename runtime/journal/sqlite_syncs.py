@@ -64,7 +64,7 @@ class LogSyncs:
     """
 
     def __init__(self, log: LogFile, path: Path, nursery: trio.Nursery, on_failure: Callable[[], None]) -> None:
-        """Of `log`, that of the database in `path`; `on_failure` is called when the disk has not taken it, before anyone is told."""
+        """Of `log`, that of the database in `path`; `on_failure` is called when the disk has failed, before anyone is told."""
         self._log = log
         self._path = path
         self._nursery = nursery
@@ -127,7 +127,7 @@ class LogSyncs:
         self._start()
 
     def _tell(self, result: outcome.Outcome[None]) -> None:
-        failure = None if isinstance(result, outcome.Value) else outcome.Error(self._failure(result.error))
+        failure = outcome.Error(self._failure(result.error)) if isinstance(result, outcome.Error) else None
         told, self._flying = self._flying, []
         for each in told:
             self.rows -= each.rows

@@ -116,7 +116,6 @@ class SqliteWriter:
         self._level = ""
         self._pages = 0
         self._is_suspect = False
-        self._is_locked = False
         self._synced = 0
         self._syncs = LogSyncs(log, path, nursery, self._distrust)
         self.records = self.commits = self.checkpoints = 0
@@ -153,7 +152,6 @@ class SqliteWriter:
         marked = self._sync == "always" or (sync and self._sync == "paid")
         is_inline = not self._is_busy and self._pages < LOG_PAGES and not self._is_suspect
         has_room = self._waiting + self._syncs.rows + len(rows) <= MAX_WAITING
-        self._is_locked = False
         if (
             is_inline
             and has_room
@@ -168,9 +166,9 @@ class SqliteWriter:
         work = _Work(call, partial(_tell, done), marked, len(rows), size, rows[0].run if rows else "")
         if not has_room:
             work = _Work(self._turned_away, work.told, sync=False, run=work.run)
-        if is_inline and not self._is_locked:
+        if is_inline:
             [(_, result)] = self._committed([work])
-            if not (self._is_locked and marked):
+            if not (marked and isinstance(result, outcome.Error) and _is_locked(result.error.__cause__)):
                 self._settle(work, result)
                 return
         self._put(work)
@@ -194,7 +192,7 @@ class SqliteWriter:
             self._db.execute(_INSERT, self._sealing.row_of(row))
         except ERRORS as error:
             self._failed(error)
-            if self._is_locked and marked:
+            if marked and _is_locked(error):
                 return False
             self._done(row.run, done, store_error(error, self._path))
             return True
@@ -380,7 +378,7 @@ class SqliteWriter:
         try:
             self._db.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            if not is_patient or (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
+            if not is_patient or not _is_locked(error):
                 raise
             self._db.execute(f"pragma busy_timeout={int(BUSY_S * 1000)}")
             try:
@@ -418,9 +416,7 @@ class SqliteWriter:
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("rollback")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        self._is_locked = code == sqlite3.SQLITE_BUSY
-        if code == sqlite3.SQLITE_IOERR:
+        if _code_of(error) == sqlite3.SQLITE_IOERR:
             self._distrust()
 
     def _distrust(self) -> None:
@@ -524,6 +520,15 @@ class SqliteWriter:
 
     def _lost(self, run: str, why: str) -> RunLost:
         return RunLost(f"run {run!r} is no longer this worker's: {why}.\n  Fix: look at the run in the store.", run_id=run)
+
+
+def _code_of(error: BaseException | None) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether another program had locked the file."""
+    return _code_of(error) == sqlite3.SQLITE_BUSY
 
 
 async def _raise(error: BaseException) -> None:

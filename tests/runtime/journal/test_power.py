@@ -119,6 +119,7 @@ class DiskFile(apsw.VFSFile):  # type: ignore[misc, unused-ignore]
 async def cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, seed: int) -> tuple[int, int]:
     """Write records in two runs, cut the power at some operation, and look; returns how many were acknowledged and lost."""
     chance = random.Random(seed)
+    appended: list[Record] = []
     acknowledged: list[tuple[Record, bool]] = []
     at_cut: list[int] = []
     path, left = folder / "runs.db", folder / "left"
@@ -154,6 +155,7 @@ async def cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, see
                 acknowledged.append((row, sync))
                 written.set()
 
+            appended.append(row)
             writer.append([row], sync, partial(done, row=row, sync=sync, written=written), None, None, lambda: 1)
             if chance.random() < 0.7:
                 await written.wait()
@@ -161,7 +163,8 @@ async def cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, see
     if not at_cut:
         cut()
 
-    told = acknowledged[: at_cut[0]]
+    place_of = {id(row): place for place, row in enumerate(appended)}
+    told = sorted(acknowledged[: at_cut[0]], key=lambda each: place_of[id(each[0])])  # as they are in the log
     check = sqlite3.connect(left / "runs.db")
     assert check.execute("pragma integrity_check").fetchall() == [("ok",)]
     check.close()
