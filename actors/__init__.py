@@ -98,6 +98,7 @@ from actors.placement_errors import HostLost as HostLost
 from actors.placement_errors import HostRefused as HostRefused
 from actors.placement_errors import MessageTooLarge as MessageTooLarge
 from actors.placement_errors import NotPortable as NotPortable
+from actors.placement_errors import OwnerLost as OwnerLost
 from actors.placement_errors import PlaceUnavailable as PlaceUnavailable
 from actors.placement_errors import RemoteError as RemoteError
 from actors.restarts import Backoff as Backoff

@@ -263,8 +263,9 @@ class ActorContext(ABC):
     def fence(self) -> int:
         """Which start of a host this is, for an actor that lives on one; it grows. 0 in the runtime's own process.
 
-        For conditional writes outside: a table that keeps the highest fence it has seen, and rejects a lower one, takes nothing
-        from a host that was given up and has not noticed yet.
+        For the actor of a key of ``Sharded(…, everywhere=True)`` it is that of the key's shard, wherever it lives, and grows from
+        one owner of the store to the next. For conditional writes outside: a table that keeps the highest fence it has seen, and
+        rejects a lower one, takes nothing from a host, or an owner, that was given up and has not noticed yet.
         """
         return 0
 

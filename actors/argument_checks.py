@@ -7,7 +7,7 @@ import inspect
 import math
 import types
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import attrs
 
@@ -18,6 +18,8 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 COROUTINE: Final[type] = types.CoroutineType
 """For a look at a type where each message passes."""
+MAX_INT_S: Final = 10**15
+"""More seconds than any clock counts; as a float they may even be infinite."""
 _WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupervisorRef": "supervisor"}
 """What authors call the objects whose methods are most often not awaited, by the name of the class."""
 
@@ -31,6 +33,13 @@ def rejected(owner: object, field: str, got: object, expected: str, fix: str | N
         owner = owner.__name__ if isinstance(owner, type | types.FunctionType) else type(owner).__name__
     line = f"pass {expected} as {field!r}." if fix is None else fix
     return DeclarationError(f"{owner}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
+
+
+def is_seconds(value: object, *, zero: bool = True) -> TypeGuard[float]:
+    """Whether `value` is a number of seconds >= 0, or above it; no clock can add an int to its time that no float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or (value < 0 if zero else value <= 0) or value != value:
+        return False
+    return isinstance(value, float) or value <= MAX_INT_S
 
 
 def check_count(

@@ -4,6 +4,7 @@
 
     UnderstudyError
     ├── HostLost                    the process that worked for this one is gone, or silent
+    ├── OwnerLost                   the owner of a store that had a key is gone
     ├── HostRefused                 a host has other code than this process
     ├── PlaceUnavailable            no host of a place is ready in time
     ├── NotPortable                 a value or a class cannot go to another process
@@ -38,6 +39,19 @@ class HostLost(UnderstudyError):
         self.how = how
         self.silent_s = silent_s
         self.incarnation = incarnation
+
+
+class OwnerLost(UnderstudyError):
+    """The owner of a store that had the actor of a key was lost, and with it a message; whether that was handled isn't known.
+
+    ``owner`` is its worker, as the store knows it.
+    """
+
+    retryable: bool | None = True
+
+    def __init__(self, message: str, *, owner: str = "") -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class HostRefused(UnderstudyError):

@@ -230,7 +230,8 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
         return dead_letters
     raise DeclarationError(
-        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Fix: DeadLetterPolicy(keep=1000), say."
+        f"open_runtime(dead_letters={repr_of(dead_letters)}): expected a DeadLetterPolicy.\n"
+        "  Fix: DeadLetterPolicy(keep=1000), say."
     )
 
 

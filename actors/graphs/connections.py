@@ -54,7 +54,7 @@ def check_when(when: object, place: str) -> None:
         return
     if not callable(when):
         raise DeclarationError(
-            f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Fix: when=lambda message: …"
+            f"connect(…, when={repr_of(when)}) ({place}): expected a function of the message.\n  Fix: when=lambda message: …"
         )
     function: Any = when
     while isinstance(function, functools.partial):

@@ -15,6 +15,7 @@ import attrs
 from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError
 from actors.graphs.toolboxes import Toolbox
+from actors.words import repr_of
 
 A = TypeVar("A")
 
@@ -175,14 +176,14 @@ def _is_initial(_: Gather, attribute: attrs.Attribute[Any], value: object) -> No
     made = f"initial={kind.__name__}" if kind in (list, dict, set) and not value else f"initial=lambda: {kind.__name__}(…)"
     if kind.__hash__ is None:  # the sign by which dataclasses know a mutable default
         raise DeclarationError(
-            f"Gather(initial={value!r}): every run would begin with the same {kind.__name__}, which can be changed.\n"
+            f"Gather(initial={repr_of(value)}): every run would begin with the same {kind.__name__}, which can be changed.\n"
             f"  Fix: pass what makes a new one: {made}."
         )
     try:
         copy.deepcopy(value)
     except Exception as error:
         raise DeclarationError(
-            f"Gather(initial={value!r}): each run begins with a copy, and a {kind.__name__} cannot be copied: "
+            f"Gather(initial={repr_of(value)}): each run begins with a copy, and a {kind.__name__} cannot be copied: "
             f"{type(error).__name__}.\n  Fix: pass what makes a new one: {made}."
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from runtime.traces.steps import Attempt, Call, Trace
 NAME_COLUMNS: Final = 16
 MOST_ROWS: Final = 60
 MOST_ERRORS: Final = 20
+ERROR_LINES: Final = 4
+"""Of one error; more of it is cut."""
 _MARKS: Final[dict[str, tuple[str, str]]] = {
     "waits": ("·", "."),
     "works": ("█", "#"),
@@ -121,6 +124,19 @@ def _errors(trace: Trace, style: Style) -> Iterator[str]:
     for attempt in failed[:MOST_ERRORS]:
         why: Any = (attempt.error or {}).get("message") or ""
         text = one_line(f"{attempt.path}, attempt {attempt.attempt}, {attempt.status}: {attempt.error_type}: {why}")
-        yield style.bad(f"  {text[: style.columns - 3]}")
+        yield from map(style.bad, _wrapped(text, style))
     if len(failed) > MOST_ERRORS:
         yield style.dim(f"  … and {len(failed) - MOST_ERRORS} more failed attempts")
+
+
+def _wrapped(text: str, style: Style) -> list[str]:
+    more = " …" if style.unicode else " ..."
+    return textwrap.wrap(
+        text,
+        style.columns - 1,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        max_lines=ERROR_LINES,
+        placeholder=more,
+    )

@@ -66,6 +66,7 @@ class ActorCell(Cell):
         "_ref",
         "_task",
         "factory",
+        "fence",
         "hand",
         "mailbox",
         "own_supervisor",
@@ -89,6 +90,8 @@ class ActorCell(Cell):
         self.hand = Hand(self, mailbox, spec.redelivery, owns_mailbox=shared is None)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
         self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
+        self.fence = 0
+        """See ``ActorContext.fence``; set before the first start."""
         self.own_supervisor: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
         self._actor: Actor | None = None

@@ -9,6 +9,7 @@ import trio
 
 from actors.actor import Terminated
 from actors.errors import MailboxFull, UsageError
+from actors.words import repr_of
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
@@ -36,7 +37,7 @@ class Bus:
 
     def subscribe(self, kind: type, cell: Recipient, topic: Hashable | None = None) -> None:
         """Send `cell` the messages of `kind` from now on, or only those under `topic`; once each, however often it subscribed."""
-        key = (_checked(kind, topic), topic)
+        key = (subscribed_kind(kind, topic), topic)
         self._by_key.setdefault(key, {})[cell] = None
         if cell not in self._subscribers:
             self._subscribers[cell] = set()
@@ -46,7 +47,7 @@ class Bus:
 
     def unsubscribe(self, kind: type, cell: Recipient, topic: Hashable | None = None) -> None:
         """Undo ``subscribe``; without effect if it was not."""
-        self._drop((_checked(kind, topic), topic), cell)
+        self._drop((subscribed_kind(kind, topic), topic), cell)
 
     def _drop(self, key: Key, cell: Recipient) -> None:
         self._by_key.get(key, {}).pop(cell, None)
@@ -81,8 +82,14 @@ class Bus:
         return reached
 
 
-def _checked(kind: object, topic: Hashable | None) -> type:
+def subscribed_kind(kind: object, topic: Hashable | None) -> type:
+    """`kind`, if one can subscribe to it.
+
+    Raises:
+        UsageError: it isn't a class.
+    """
     if isinstance(kind, type):
         return kind
-    way = "pass a class" if topic is not None else f"subscribe(object, ref, topic={kind!r}), for all messages under that topic"
-    raise UsageError(f"subscribe({kind!r}, …): expected the type of the messages.\n  Fix: {way}.")
+    given = repr_of(kind)
+    way = "pass a class" if topic is not None else f"subscribe(object, ref, topic={given}), for all messages under that topic"
+    raise UsageError(f"subscribe({given}, …): expected the type of the messages.\n  Fix: {way}.")

@@ -8,6 +8,7 @@ from typing import Any, Final, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions, Terminated
+from actors.argument_checks import is_seconds
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_handler
 from actors.supervision import Supervision, supervisor_spec
@@ -52,6 +53,11 @@ class LocalContext(ActorContext):
     def incarnation(self) -> int:
         """Which life of the actor this is, counted from 1."""
         return self._incarnation
+
+    @property
+    def fence(self) -> int:
+        """See ``ActorContext.fence``."""
+        return self._cell.fence
 
     @property
     def parent(self) -> Any:
@@ -130,13 +136,13 @@ class LocalContext(ActorContext):
 
     def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_once``."""
-        if not delay_s >= 0:
+        if not is_seconds(delay_s):
             raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Fix: a delay of 0 or more.")
         self._open_timers().set(key, delay_s, message)
 
     def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_every``."""
-        if not interval_s > 0:
+        if not is_seconds(interval_s, zero=False):
             raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Fix: an interval above 0.")
         self._open_timers().set(key, interval_s, message, interval_s)
 

@@ -16,7 +16,7 @@ from actors.words import said
 from runtime.core.cell import Cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.declared_answers import may_be_none
-from runtime.core.envelope import Envelope, OneShot
+from runtime.core.envelope import Envelope, Holder, OneShot
 from runtime.core.events import MessageRedelivering
 from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
@@ -360,6 +360,12 @@ class Hand:
         except trio.Cancelled:
             envelope.holder = self
             raise
+
+    def give_to(self, holder: Holder) -> Envelope:
+        """Give the current message to `holder`, which sees to its outcome from now on; its asker waits on."""
+        envelope = self._current("give_to()")
+        envelope.holder = holder
+        return envelope
 
     def _current(self, call: str) -> Envelope:
         envelope = self.envelope

@@ -68,6 +68,8 @@ class Services:
     """
     shows_prompts: bool = False
     """Whether the events of runs carry what language models are asked."""
+    fellows: Any = None
+    """The ``FellowOwners`` of its store; typed Any because they lie above this layer. None: the cells are of no whole runtime."""
     facade: Any = None
     """The ``Runtime`` above, for ``context.runtime``; typed Any because it lies above this layer."""
 

@@ -35,22 +35,29 @@ async def spawn_under(
         DeclarationError: an option is unknown or of the wrong kind; or the factory can make no actor of `args`.
         ActorStartFailed: the factory or the lifespan raised. ChildAlreadyStarted: the name is taken.
     """
+    child_id = name if name is not None else supervisor.children.free_name(_stem_of(factory))
+    cell = await supervisor.start_child(spawned_spec(child_id, factory, args, options))
+    assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
+    return cell.ref
+
+
+def spawned_spec(child_id: str, factory: Callable[..., Actor], args: tuple[Any, ...], options: Mapping[str, Any]) -> ChildSpec:
+    """What a call of ``spawn`` declares.
+
+    Raises:
+        DeclarationError: see :func:`spawn_under`; in terms of the call that was written.
+    """
     for option in options:
         if option not in _OPTIONS:
             raise _unknown(option, factory)
     given = {option: value for option, value in options.items() if value is not None}
-    child_id = name if name is not None else supervisor.children.free_name(_stem_of(factory))
     try:
         if given or type(child_id) is not str:
-            spec = ChildSpec(child_id, factory, args, **given)
-        else:
-            spec = spec_like(None, child_id, factory, args)
+            return ChildSpec(child_id, factory, args, **given)
+        return spec_like(None, child_id, factory, args)
     except DeclarationError:
         _reject(factory, args, given)
         raise
-    cell = await supervisor.start_child(spec)
-    assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
-    return cell.ref
 
 
 def _reject(factory: object, args: tuple[object, ...], given: Mapping[str, object]) -> None:

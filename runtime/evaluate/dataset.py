@@ -247,7 +247,7 @@ def _from_text(given: Mapping[str, Any], types: Sequence[type]) -> dict[str, Any
 def _message(values: Any, types: Sequence[type], chosen: object) -> Any:
     candidates = [kind for kind in types if chosen in (None, kind.__name__)]
     if not candidates:
-        raise ValueError(f"input_type: {chosen!r} isn't one of {', '.join(kind.__name__ for kind in types)}")
+        raise ValueError(f"input_type: {repr_of(chosen)} isn't one of {', '.join(kind.__name__ for kind in types)}")
     failed: MessageInvalid | None = None
     for kind in candidates:
         try:

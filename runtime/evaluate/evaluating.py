@@ -17,9 +17,8 @@ from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.progress import Progress, RunningMean, Told
-from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
+from runtime.evaluate.results import RAISED, SHOWN_STEPS, Evaluation, Moments, RowResult, header
 from runtime.evaluate.scoring import NOTHING, Measure, Metric, Score, Trace, metrics_of, result_of, scored
-from runtime.graphs.handle import RunHandle
 from runtime.graphs.records.labels import MAX_LABEL
 from runtime.lm.limits.budget import Budget
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 AT_ONCE = 64
 SHOWN_CHARS = 2_000
 SPENT = "the budget is spent"
+Key = tuple[str, int, str]
+"""The id of a row, which repetition it is, and the digest of its input."""
 
 
 @final
@@ -57,15 +58,16 @@ class Evaluator:
         output: Any = None
         failure: Exception | None = None
         # What goes wrong here, before there is a run, would go wrong for every row, and says nothing about this one.
-        handle = await self.runtime.start(
-            self.graph, example.input, run_id, labels=labels, budget=self.budget, durable=run_id is not None
+        handle = await self.runtime._started(  # pyright: ignore[reportPrivateUsage]  # it is waited for below
+            self.graph, example.input, run_id, math.inf, self.budget, labels, durable=run_id is not None
         )
         try:
             output = await result_of(handle)
         except (UnderstudyError, ExceptionGroup) as error:
             failure = error
         latency_s = trio.current_time() - began
-        trace = handle.trace
+        trace, began_s = handle.trace, handle.started_at_s
+        is_here = not math.isnan(began_s)
         known: dict[str, Any] = {
             "id": example.id,
             "repeat": repeat,
@@ -74,10 +76,10 @@ class Evaluator:
             "input": _shown(example.input),
             "output": _shown(output) if failure is None else "",
             "error": None if failure is None else _shown(failure),
-            "latency_s": None if math.isnan(handle.started_at_s) else latency_s,
+            "latency_s": latency_s if is_here else None,
             "steps": len(trace),
             "spend": handle.spend,
-            "timeline": _timeline(handle, trace),
+            "timeline": _timeline(began_s, trace) if is_here else (),
         }
         measured = {
             metric.name: metric.judge.of(known["spend"], known["latency_s"] or 0.0, known["steps"])
@@ -152,7 +154,8 @@ async def evaluate(
     check_count(evaluate, "at_once", at_once)
     evaluator = Evaluator(runtime, graph, metrics_of(metrics), name, budget)
     with _opened(out, evaluator) as (kept, write):
-        work = _Work(evaluator, [(example, repeat) for example in rows for repeat in range(repeats)], kept, write, told)
+        wanted = {(example.id, repeat, example.digest): example for example in rows for repeat in range(repeats)}
+        work = _Work(evaluator, wanted, kept, write, told)
         return await work.run(at_once, rows)
 
 
@@ -160,8 +163,8 @@ async def evaluate(
 @attrs.define(eq=False)
 class _Work:
     evaluator: Evaluator
-    wanted: list[tuple[Example, int]]
-    done: dict[tuple[str, int, str], RowResult]
+    wanted: dict[Key, Example]
+    done: dict[Key, RowResult]
     write: Callable[[RowResult], None]
     told: Told | None
     stopped: str | None = attrs.field(default=None, init=False)
@@ -173,22 +176,21 @@ class _Work:
     """Runs that are wanted and done, those that were kept among them."""
 
     async def run(self, at_once: int, rows: Dataset) -> Evaluation:
-        left = iter([pair for pair in self.wanted if _key(*pair) not in self.done])
-        for pair in self.wanted:
-            kept = self.done.get(_key(*pair))
-            if kept is not None:  # the file may hold what belongs to other rows
-                self.kept += 1
-                self._count(kept)
-        self.judged = self.kept
+        left = iter([key for key in self.wanted if key not in self.done])
+        kept = [self.done[key] for key in self.wanted if key in self.done]  # the file may hold what belongs to other rows
+        self.kept = self.judged = len(kept)
+        if self.told is not None:
+            for result in kept:
+                self._count(result)
         wrong: list[UnderstudyError] = []
         async with trio.open_nursery() as nursery:
 
             async def work() -> None:
-                for example, repeat in left:
+                for key in left:
                     if self.stopped is not None:
                         return
                     try:
-                        result, failure = await self.evaluator.row(example, repeat)
+                        result, failure = await self.evaluator.row(self.wanted[key], repeat=key[1])
                         if failure is not None and is_spent(failure, self.evaluator.budget):
                             self.stopped = SPENT
                             return  # the runs that are in progress have reserved what they need
@@ -197,34 +199,28 @@ class _Work:
                         wrong.append(error)
                         nursery.cancel_scope.cancel()
                         return
-                    self.done[_key(example, repeat)] = result
+                    self.done[key] = result
                     self.judged += 1
-                    self._count(result)
-                    self._tell()
+                    if self.told is not None:
+                        self._count(result)
+                        self._tell(self.told)
 
             for _ in range(min(at_once, len(self.wanted))):
                 nursery.start_soon(work)
         if wrong:
             raise wrong[0]
-        results = tuple(self.done[key] for key in (_key(*pair) for pair in self.wanted) if key in self.done)
+        results = tuple(self.done[key] for key in self.wanted if key in self.done)
         names = tuple(metric.name for metric in self.evaluator.metrics)
         return Evaluation(self.evaluator.graph.name, names, results, rows.bad, self.stopped)
 
     def _count(self, result: RowResult) -> None:
-        if self.told is not None:
-            cost_usd = result.spend.cost_usd + result.judging.cost_usd
-            self.tally.add(result.id, result.scores[self.evaluator.metrics[0].name], cost_usd)
+        cost_usd = result.spend.cost_usd + result.judging.cost_usd
+        self.tally.add(result.id, result.scores[self.evaluator.metrics[0].name], cost_usd)
 
-    def _tell(self) -> None:
-        if self.told is None:
-            return
+    def _tell(self, told: Told) -> None:
         tally, took_s = self.tally, trio.current_time() - self.began_s
         of = len(self.wanted)
-        self.told(Progress(self.judged, of, tally.mean, tally.cost_usd, took_s, tally.interval, kept=self.kept))
-
-
-def _key(example: Example, repeat: int) -> tuple[str, int, str]:
-    return example.id, repeat, example.digest
+        told(Progress(self.judged, of, tally.mean, tally.cost_usd, took_s, tally.interval, kept=self.kept))
 
 
 def is_spent(error: BaseException, budget: Budget | None) -> bool:
@@ -239,15 +235,13 @@ def is_spent(error: BaseException, budget: Budget | None) -> bool:
 
 
 @contextmanager
-def _opened(
-    out: str | Path | None, evaluator: Evaluator
-) -> Generator[tuple[dict[tuple[str, int, str], RowResult], Callable[[RowResult], None]]]:
+def _opened(out: str | Path | None, evaluator: Evaluator) -> Generator[tuple[dict[Key, RowResult], Callable[[RowResult], None]]]:
     """The results that the file holds, and what adds one to it."""
     if out is None:
         yield {}, lambda result: None
         return
     path, first = Path(out), header(evaluator.graph.name, [metric.name for metric in evaluator.metrics])
-    kept: dict[tuple[str, int, str], RowResult] = {}
+    kept: dict[Key, RowResult] = {}
     if path.exists() and path.stat().st_size:
         before = Evaluation.load(path)
         if before.header() != first:
@@ -285,16 +279,13 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
     )
 
 
-def _timeline(handle: RunHandle[Any], trace: Trace) -> tuple[TimedStep, ...]:
-    began = handle.started_at_s
-    if math.isnan(began):
-        return ()
-    steps: list[TimedStep] = []
-    for step in trace[:SHOWN_STEPS]:
-        start = step.delivered_at_s if step.started_at_s is None else step.started_at_s
-        end = step.delivered_at_s if step.ended_at_s is None else step.ended_at_s
-        steps.append(TimedStep(step.path, round(start - began, 6), round(end - began, 6), step.status.value))
-    return tuple(steps)
+def _timeline(began_s: float, trace: Trace) -> Moments:
+    values: list[str | float] = []
+    for step in trace if len(trace) <= SHOWN_STEPS else trace[:SHOWN_STEPS]:
+        start_s = step.delivered_at_s if step.started_at_s is None else step.started_at_s
+        end_s = step.delivered_at_s if step.ended_at_s is None else step.ended_at_s
+        values += (step.path, round(start_s - began_s, 6), round(end_s - began_s, 6), step.status)
+    return tuple(values)
 
 
 def _plain(text: str) -> str:

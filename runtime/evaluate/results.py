@@ -33,6 +33,17 @@ class TimedStep:
     status: str
 
 
+Moments = tuple[str | float, ...]
+"""Steps as one tuple, four values for each: results are kept by the thousand, and few of their timelines are looked at."""
+
+
+def _moments(given: Moments | Sequence[TimedStep]) -> Moments:
+    if not given or isinstance(given[0], str):
+        return cast("Moments", given)
+    steps = cast("Sequence[TimedStep]", given)
+    return tuple(value for step in steps for value in (step.path, step.start_s, step.end_s, step.status))
+
+
 @final
 @attrs.frozen
 class RowResult:
@@ -58,7 +69,14 @@ class RowResult:
     spend: Spend = attrs.field(factory=Spend)
     judging: Spend = attrs.field(factory=Spend)
     """What metrics that are graphs have used."""
-    timeline: tuple[TimedStep, ...] = ()
+    _timeline: Moments = attrs.field(default=(), alias="timeline", repr=False, converter=_moments)
+
+    @property
+    def timeline(self) -> tuple[TimedStep, ...]:
+        """The steps of the run, the first 200 of them."""
+        values: Any = iter(self._timeline)
+        steps = zip(values, values, values, values, strict=True)
+        return tuple(TimedStep(path, start_s, end_s, str(status)) for path, start_s, end_s, status in steps)
 
     def has_raised(self, metric: str) -> bool:
         """Whether that metric has raised, and not judged."""
@@ -66,7 +84,11 @@ class RowResult:
 
     def to_line(self) -> str:
         """A line of JSON."""
-        return json.dumps(attrs.asdict(self), ensure_ascii=True)
+        fields: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
+        fields["scores"], fields["reasons"] = dict(self.scores), dict(self.reasons)
+        fields["spend"], fields["judging"] = attrs.asdict(self.spend), attrs.asdict(self.judging)
+        fields["timeline"] = [attrs.asdict(step) for step in self.timeline]
+        return json.dumps(fields, ensure_ascii=True)
 
     @classmethod
     def of_line(cls, fields: Mapping[str, Any]) -> Self:
@@ -75,6 +97,9 @@ class RowResult:
         given["spend"], given["judging"] = Spend(**fields["spend"]), Spend(**fields["judging"])
         given["timeline"] = tuple(TimedStep(**step) for step in fields["timeline"])
         return cls(**given)
+
+
+_FIELDS = tuple(field.alias or field.name for field in attrs.fields(RowResult))
 
 
 @final

@@ -34,6 +34,7 @@ class Score:
     reason: str = ""
 
 
+_RIGHT, _WRONG = Score(1.0), Score(0.0)
 NOTHING = Spend()
 Trace = tuple[Step, ...]
 MetricFunction = Callable[[Example, Any, Trace], "bool | float | Score | Awaitable[bool | float | Score]"]
@@ -143,10 +144,13 @@ def exact(example: Example, output: Any, trace: Trace) -> bool:
         expected = _meant(expected, said)
     if attributes is None or type(expected) is kind:
         return bool(output == expected)
-    if isinstance(expected, Mapping):
+    if not isinstance(expected, str) and isinstance(expected, Mapping):  # what most are is asked first
         wanted = cast("Mapping[str, Any]", expected)
         return all(name in attributes and getattr(output, attributes[name]) == value for name, value in wanted.items())
-    return len(attributes) == 1 and all(getattr(output, attribute) == expected for attribute in attributes.values())
+    if len(attributes) != 1:
+        return False
+    [attribute] = attributes.values()
+    return bool(getattr(output, attribute) == expected)
 
 
 def _meant(cell: TextCell, said: Sequence[object]) -> object:
@@ -199,7 +203,7 @@ async def scored(
         else:
             assert not isinstance(metric.judge, Measure), "it is measured, and judges nothing"
             answer = metric.judge(example, output, trace)
-            if inspect.isawaitable(answer):
+            if type(answer) is not bool and inspect.isawaitable(answer):
                 answer = await answer
     except DeclarationError:
         raise  # the metric is wrong for every row
@@ -264,8 +268,8 @@ def _verdict(said: Any) -> Any:
 
 
 def _score(metric: Metric, said: Any) -> Score:
-    if (type(said) is bool or type(said) is float) and math.isfinite(said):
-        return Score(float(said))
+    if type(said) is bool:
+        return _RIGHT if said else _WRONG
     if isinstance(said, Score):
         said, reason = said.value, said.reason
     else:

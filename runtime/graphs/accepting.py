@@ -127,7 +127,7 @@ class DurableRuns:
                 return self.view(found.run)
             run = self.active.activate(deployment, state, message, terms.max_steps, events)
             self.purse.watch(run, terms)
-            log = keeping.open_log(run_id, 1, run.lost)
+            log = keeping.open_log(run_id, 1, run.lost, found.run.lives)
             run.journal = Journal(log, deployment.codec, rehearsal=REHEARSAL.get())
             run.journal.note(message, data)
             self._watch_deadline(run, deadline)
@@ -196,7 +196,8 @@ class DurableRuns:
         except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
             is_damaged = isinstance(error, StoreDamaged)
             with trio.CancelScope(shield=True):
-                await self.keeping.release(stored.id, StoredStatus.PARKED if is_damaged else StoredStatus.READY)
+                status = StoredStatus.PARKED if is_damaged else StoredStatus.READY
+                await self.keeping.release(stored.id, stored.lives, status)
             if isinstance(error, StoreDamaged):
                 self.parked(stored, error)
             raise
@@ -214,7 +215,7 @@ class DurableRuns:
             back = restored(run_id, records, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
             decided(run_id, await self.uncertain(deployment, back), {})
         except RunParked as error:
-            log = keeping.open_log(run_id, len(records), _nothing)
+            log = keeping.open_log(run_id, len(records), _nothing, stored.lives)
             await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)

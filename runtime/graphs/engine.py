@@ -95,6 +95,8 @@ class Engine:
     async def _take_talk(self, deployment: Deployment, stored: StoredRun) -> None:
         if self.take_talk is not None:
             await self.take_talk(deployment, stored)
+        elif self.keeping is not None:
+            await self.keeping.release(stored.id, stored.lives)
 
     @property
     def keeping(self) -> Keeping | None:
@@ -130,8 +132,11 @@ class Engine:
         here: bool = True,
         deadline_s: float | None = None,
     ) -> ActiveRun | StoredView:
-        """Start a run; return once its first messages have found room. Cancelled, none of it is alive."""
-        await trio.lowlevel.checkpoint()
+        """Start a run; return once its first messages have found room. Cancelled, none of it is alive.
+
+        Not a checkpoint where there is room: who calls this waits elsewhere, before or after.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._durable is None or not durable:
             _check_kept(here=here)
             launch = await self._prepare(graph, message, run_id, max_steps)

@@ -1,20 +1,23 @@
 """What is published in all owners of a store: collected for a moment, announced together, and put into mailboxes over there.
 
-At most once: what the store cannot take is a dead letter, and is not tried again.
+At most once: what the store cannot take is a dead letter, and is not tried again. On channels the owners' own parts speak to one
+another the same way; what becomes of words that the store did not take, they decide.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final, final
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, Final, TypeAlias, final
 
 import attrs
 import trio
 
 from actors.message_errors import MessageInvalid
 from actors.placement_errors import MessageTooLarge, NotPortable
-from actors.store_errors import NotStorable, RecordTooLarge, StoreError
+from actors.store_errors import NotStorable, RecordTooLarge, StoreDamaged, StoreError
+from actors.words import repr_of, words_of
 from runtime.core.bus import Bus
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
@@ -34,14 +37,21 @@ MAX_WAITING_BYTES: Final = 8 * 2**20
 """What may wait for the store; more than that are dead letters."""
 RETRY_S: Final = 1.0
 OTHERS: Final = "(other owners)"
-"""The address of dead letters that no other owner was told."""
+"""The address of dead letters that no other owner was told, and of what came from one and cannot be read here."""
+
+
+CHANNEL: Final = ":"
+"""Begins what stands in place of a class, for words on a channel: no class has such a name."""
+
+Dropped: TypeAlias = Callable[[DeadReason, Exception | None], None]
+"""Told that something will not be announced, or perhaps was not."""
 
 
 @final
 @attrs.frozen
 class _Waiting:
     told: str
-    envelope: Envelope
+    dropped: Dropped
 
 
 @final
@@ -57,6 +67,7 @@ class Everywhere:
         self._has_any = trio.Event()
         self._codecs: dict[type, MessageCodec] = {}
         self._plain = MessageCodec([], MAX_BYTES)
+        self._channels: dict[str, Callable[[str], None]] = {}
 
     def tasks(self, store: object) -> tuple[Callable[[], Any], ...]:
         """What is to run while `store` is open; nothing if it does not carry news."""
@@ -76,15 +87,23 @@ class Everywhere:
         told = self._told(message, topic)  # also without a store: what works on a laptop works with many owners
         if self._store is not None:
             cell = current_cell.get()
-            self._put(_Waiting(told, Envelope(message, None if cell is None else cell.address, None, self._services.now())))
+            envelope = Envelope(message, None if cell is None else cell.address, None, self._services.now())
+            self._put(_Waiting(told, partial(self._drop, envelope)))
         return self._bus.publish(message, topic)
 
+    def say(self, channel: str, words: str, dropped: Dropped) -> None:
+        """Have all other owners that listen to `channel` hear `words`."""
+        self._put(_Waiting(json.dumps([CHANNEL, channel, words]), dropped))
+
+    def listen(self, channel: str, hear: Callable[[str], None] | None) -> None:
+        """Call `hear` with what other owners say on `channel`; None: no longer."""
+        if hear is None:
+            self._channels.pop(channel, None)
+        else:
+            self._channels[channel] = hear
+
     def _told(self, message: object, topic: Hashable | None) -> str:
-        if topic is not None and not isinstance(topic, str | int | float | bool):
-            raise NotPortable(
-                f"publish(…, topic={topic!r}, everywhere=True): the topic cannot go to another process.\n"
-                "  Fix: use a text or a number."
-            )
+        topic_told = _topic_told(topic)
         kind = type(message)
         try:
             if message_kind(kind) is None:
@@ -104,7 +123,7 @@ class Everywhere:
                 size=error.size or 0,
                 limit=error.limit or 0,
             ) from error
-        return json.dumps([name, topic, data.decode()])
+        return f"[{json.dumps(name)},{topic_told},{json.dumps(data.decode())}]"
 
     def _codec(self, kind: type) -> MessageCodec:
         codec = self._codecs.get(kind)
@@ -114,15 +133,14 @@ class Everywhere:
 
     def _put(self, waiting: _Waiting) -> None:
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(waiting.told) > MAX_WAITING_BYTES:
-            self._drop([waiting], DeadReason.OVERFLOW, None)
+            waiting.dropped(DeadReason.OVERFLOW, None)
             return
         self._waiting.append(waiting)
         self._bytes += len(waiting.told)
         self._has_any.set()
 
-    def _drop(self, waiting: Iterable[_Waiting], reason: DeadReason, error: Exception | None) -> None:
-        for each in waiting:
-            self._services.dead_letters.add(OTHERS, reason, each.envelope, error)
+    def _drop(self, envelope: Envelope, reason: DeadReason, error: Exception | None) -> None:
+        self._services.dead_letters.add(OTHERS, reason, envelope, error)
 
     async def _send(self) -> None:
         """Announce what has gathered, again and again."""
@@ -139,7 +157,8 @@ class Everywhere:
         try:
             await self._store.announce(("[" + ",".join(each.told for each in gathered) + "]").encode())
         except StoreError as error:
-            self._drop(gathered, DeadReason.FAILED, error)
+            for each in gathered:
+                each.dropped(DeadReason.FAILED, error)
 
     # --- from others ------------------------------------------------------------------------------------------------------
 
@@ -153,24 +172,53 @@ class Everywhere:
                 await trio.sleep(RETRY_S)
                 continue
             for each in news:
-                for name, topic, data in json.loads(each):
-                    self._hear(name, topic, data.encode())
+                self._hear_all(each)
                 await trio.lowlevel.checkpoint()
 
-    def _hear(self, name: str, topic: Hashable | None, data: bytes) -> None:
+    def _hear_all(self, news: bytes | StoreDamaged) -> None:
+        """What another owner has announced together; one part that cannot be read takes no other with it."""
+        if isinstance(news, StoreDamaged):
+            self._unreadable(OTHERS, None, news)
+            return
         try:
+            parts = json.loads(news)
+            if not isinstance(parts, list):
+                raise MessageInvalid(f"what other owners announce is a list. Got: {repr_of(parts)}.")
+        except (ValueError, RecursionError, MessageInvalid) as error:  # neither this release nor one that it knows has written it
+            self._unreadable(OTHERS, news, error)
+            return
+        for part in parts:
+            self._hear(part)
+
+    def _hear(self, part: object) -> None:
+        match part:
+            case [str(name), (None | str() | int() | float()) as topic, str(text)]:
+                self._hear_message(name, topic, text)
+            case _:
+                error = MessageInvalid(f"what an owner announces is a type, a topic and a message. Got: {repr_of(part)}.")
+                self._unreadable(OTHERS, part, error)
+
+    def _hear_message(self, name: str, topic: str | float | None, text: str) -> None:
+        try:
+            if name == CHANNEL:
+                hear = self._channels.get(str(topic))
+                if hear is not None:
+                    hear(text)
+                return
             if not name:
-                message = self._plain.decode_value(data)
+                message = self._plain.decode_value(text.encode())
             else:
                 kind = self._kind(name)
                 if kind is None:
                     return  # no one here has subscribed to it
-                message = self._codec(kind).decode(data)
-        except MessageInvalid as error:  # of another version of the program
-            envelope = Envelope(data, None, None, self._services.now())
-            self._services.dead_letters.add(name, DeadReason.UNHANDLED, envelope, error)
+                message = self._codec(kind).decode(text.encode())
+        except Exception as error:  # noqa: BLE001 - of another version of the program; the classes of messages are foreign code
+            self._unreadable(OTHERS if name in ("", CHANNEL) else name, text.encode(errors="replace"), error)
             return
         self._bus.publish(message, topic)
+
+    def _unreadable(self, name: str, news: object, error: Exception) -> None:
+        self._services.dead_letters.add(name, DeadReason.UNHANDLED, Envelope(news, None, None, self._services.now()), error)
 
     def _kind(self, name: str) -> type | None:
         """The class of that name among those that are subscribed to here, and those that are derived from them."""
@@ -183,3 +231,16 @@ class Everywhere:
                     return kind
                 todo += kind.__subclasses__()
         return None
+
+
+def _topic_told(topic: Hashable | None) -> str:
+    """`topic` as JSON."""
+    why = "the topic cannot go to another process"
+    if topic is None or isinstance(topic, str | int | float):
+        try:
+            return json.dumps(topic)
+        except ValueError as error:  # an int of thousands of digits
+            why = f"{why}: {words_of(error)}"
+    raise NotPortable(
+        f"publish(…, topic={repr_of(topic)}, everywhere=True): {why}.\n  Fix: use a text or a number of an ordinary size."
+    )

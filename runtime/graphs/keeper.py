@@ -64,17 +64,16 @@ class Keeping:
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
-        self._unreleased: dict[str, StoredStatus] = {}
-        """Runs that are to be given back, and the store could not take them."""
+        self._unreleased: dict[tuple[str, int], StoredStatus] = {}
+        """Runs that are to be given back, each in the life that has ended, and the store could not take them."""
 
-    def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None], life: int = 1) -> RunLog:
+    def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None], life: int) -> RunLog:
         """The log of a run that this worker has, in the run's `life`, counted from 1."""
 
         def lost(error: UnderstudyError) -> None:
             self.close_log(log)
             on_loss(error)
 
-        self._unreleased.pop(run_id, None)
         log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease, life=life)
         self._logs[log] = None
         return log
@@ -88,7 +87,7 @@ class Keeping:
         """A durable run is over here; if it was handed back, somebody else may have it."""
         self.close_log(log)
         if handed_back and log.error is None and self.nursery is not None:
-            self.nursery.start_soon(self.release, run_id)
+            self.nursery.start_soon(self.release, run_id, log.life)
 
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
@@ -114,29 +113,32 @@ class Keeping:
         if self._stalls.pop(log, None) is not None and not self._stalls:
             self._publish(StoreRecovered())
 
-    async def release(self, run_id: str, status: StoredStatus = StoredStatus.READY) -> None:
-        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself.
+    async def release(self, run_id: str, life: int, status: StoredStatus = StoredStatus.READY) -> None:
+        """Give a run back that this worker has had since its `life`, for anybody to have if it is ready.
+
+        When the store is closed, it does so itself.
 
         What the store cannot do now is tried again by :meth:`release_left`: else the run would be with this worker, which does
         nothing about it, for as long as it lives.
         """
         try:
-            await self._released(run_id, status)
+            await self._released(run_id, life, status)
         except StoreError:
-            self._unreleased[run_id] = status
+            self._unreleased[run_id, life] = status
 
     async def release_left(self) -> None:
-        """Give back what could not be given back before. Not while runs are claimed: one might be this worker's again.
+        """Give back what could not be given back before; not a run that this worker has taken again since.
 
         Raises:
             StoreError: it still can't be.
         """
-        for run_id, status in list(self._unreleased.items()):
-            await self._released(run_id, status)
-            self._unreleased.pop(run_id, None)
+        for (run_id, life), status in list(self._unreleased.items()):
+            await self._released(run_id, life, status)
+            self._unreleased.pop((run_id, life), None)
 
-    async def _released(self, run_id: str, status: StoredStatus) -> None:
-        await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
+    async def _released(self, run_id: str, life: int, status: StoredStatus) -> None:
+        wake_at = self.store.wall_time() if status is StoredStatus.READY else None
+        await self.store.release(run_id, status, wake_at, life=life)
 
     async def tend(self) -> None:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""

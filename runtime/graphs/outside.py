@@ -263,6 +263,7 @@ class Outside:
         """Release a run that has left memory, and take it up again if something has come for it at this moment."""
         keeping = self.keeping
         assert keeping is not None, "a durable run has a store"
+        life = run.journal.log.life if run.journal is not None else None
         posted: Sequence[Posted] | None = None
         while posted is None:
             try:
@@ -270,7 +271,7 @@ class Outside:
                 # between the two is handed to `hear`, which knows no such run any more: so the store compares.
                 inbox = await keeping.store.inbox(run.id)
                 wake_at = keeping.store.wall_time() if _has_news(run, inbox) else run.wake_at
-                await keeping.store.release(run.id, StoredStatus.WAITING, wake_at, looked_at=len(inbox))
+                await keeping.store.release(run.id, StoredStatus.WAITING, wake_at, looked_at=len(inbox), life=life)
                 posted = await keeping.store.inbox(run.id)
             except StoreError:
                 await trio.sleep(RETRY_S)

@@ -114,7 +114,7 @@ class RegisteredNames:
                         yield RegisteredName(name, fence)
                 except BaseException as error:  # noqa: BLE001 - raised below: the nursery would make a group of it
                     ended = error
-                is_lost = scope.cancel_called or _left_s(keeping) <= 0
+                is_lost = scope.cancel_called or left_s_of(keeping) <= 0
                 nursery.cancel_scope.cancel()
         finally:
             if not await taking.is_let_go() and keeping.nursery is not None:
@@ -158,7 +158,7 @@ class _Taking:
             try:
                 fence = await self.asked()
             except StoreError:
-                if _left_s(self._keeping) <= 0:
+                if left_s_of(self._keeping) <= 0:
                     raise
             else:
                 if fence is not None:
@@ -207,7 +207,7 @@ def _check_that_it_may_wait(name: str, queue: _Queue) -> None:
         nursery = nursery.parent_task.parent_nursery
 
 
-def _left_s(keeping: Keeping) -> float:
+def left_s_of(keeping: Keeping) -> float:
     """For how many seconds no other can have the names of this worker."""
     lease = keeping.lease
     if lease is None or lease.lost.is_set():
@@ -219,7 +219,7 @@ async def _watch(keeping: Keeping, scope: trio.CancelScope) -> None:
     """End what goes on in the name's block when another may have the name."""
     lease = keeping.lease
     assert lease is not None, "the store gave a name to it"
-    while (left_s := _left_s(keeping)) > 0:
+    while (left_s := left_s_of(keeping)) > 0:
         with trio.move_on_after(left_s) if left_s != math.inf else trio.CancelScope():
             await lease.lost.wait()
     scope.cancel()

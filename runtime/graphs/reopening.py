@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import attrs
 import trio
 
 from actors.errors import UnderstudyError, UsageError
-from actors.store_errors import RunExists, RunParked, StoreError
+from actors.store_errors import RunExists, RunParked
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import check_max_steps, check_run_id
 from runtime.graphs.adopting import restored
@@ -83,7 +82,7 @@ class Reopening:
             if here:
                 launch = await self._runs.revive(deployment, taken, adopt=adopt)
             else:
-                await store.release(run_id, StoredStatus.READY, store.wall_time())
+                await self._runs.keeping.release(run_id, taken.lives)
             if isinstance(launch, Launch):
                 await self._runs.go_on(launch)
         assert taken is not None, "no one cancels the scope"
@@ -174,13 +173,12 @@ class Reopening:
 
     async def _write(self, taken: StoredRun, written: Sequence[Decided], before: StoredStatus) -> None:
         """Write down that it was resumed, and what was decided."""
-        log = self._runs.keeping.open_log(taken.id, taken.last_seq, lambda _: None)
+        log = self._runs.keeping.open_log(taken.id, taken.last_seq, lambda _: None, taken.lives)
         try:
             entries = [log.append(kind, path, data, nothing, is_paid=True) for kind, path, data in written]
             await entries[-1].wait()
         except UnderstudyError:
-            with contextlib.suppress(StoreError):
-                await self._runs.keeping.store.release(taken.id, before, None)
+            await self._runs.keeping.release(taken.id, taken.lives, before)
             raise
         finally:
             self._runs.keeping.close_log(log)

@@ -13,9 +13,12 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from actors.argument_checks import is_seconds
 from actors.errors import UsageError
 from actors.words import repr_of
 
+MAX_EVERY_S: Final = 100 * 366 * 86_400
+"""A century: the time of what comes much less often has no date."""
 _LOOK_BACK: Final = tuple(timedelta(seconds=seconds) for seconds in (60, 3_600, 86_400, 40 * 86_400, 400 * 86_400))
 """In which of these before now the latest time is looked for, so a year of minutes need not be counted."""
 
@@ -42,16 +45,16 @@ class Times:
             )
         known = zone_of(zone)
         if every_s is not None:
-            if not isinstance(every_s, int | float) or isinstance(every_s, bool) or every_s < 1 or every_s != int(every_s):
+            if not is_seconds(every_s) or not 1 <= every_s <= MAX_EVERY_S or every_s != int(every_s):
                 raise UsageError(
-                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds >= 1.\n"
+                    f"schedule(every_s={repr_of(every_s)}): expected a whole number of seconds >= 1, at most a century.\n"
                     "  Fix: start what comes more often from one run that sleeps."
                 )
             return cls(f"every {int(every_s)}", known.key)
         if cron is not None:
-            made = cls(f"cron {cron}", known.key)
             if not isinstance(cron, str):
                 raise UsageError(f"schedule(cron={repr_of(cron)}): expected text.\n  Fix: cron='0 9 * * MON', for example.")
+            made = cls(f"cron {cron}", known.key)
             if made.after(datetime.now(UTC)) is None:
                 raise UsageError(f"schedule(cron={cron!r}): it never comes.\n  Fix: cron='0 9 * * MON', for example.")
             return made

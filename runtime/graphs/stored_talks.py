@@ -190,9 +190,9 @@ class StoredTalk:
             said = await read_talk(store, talk, deployment.codec, stored.last_seq, keep)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await keeping.release(talk, StoredStatus.WAITING)
+                await keeping.release(talk, stored.lives, StoredStatus.WAITING)
             raise
-        return cls(keeping, keeping.open_log(talk, stored.last_seq, _nothing), deployment.codec, said)
+        return cls(keeping, keeping.open_log(talk, stored.last_seq, _nothing, stored.lives), deployment.codec, said)
 
     @property
     def is_lost(self) -> bool:
@@ -233,7 +233,7 @@ class StoredTalk:
     async def close(self) -> None:
         """Give it up, for anybody to open."""
         self._keeping.close_log(self._log)
-        await self._keeping.release(self.id, StoredStatus.WAITING)
+        await self._keeping.release(self.id, self._log.life, StoredStatus.WAITING)
 
     async def erase(self) -> None:
         """Delete it with all its runs; it is closed then.

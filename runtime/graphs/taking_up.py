@@ -49,9 +49,12 @@ class TakingUp:
             if not self._is_open():
                 return
             stored = await self._runs.keeping.store.take(run_id, StoredStatus.WAITING)
-            deployment = None if stored is None else self._runs.deployments.named(stored.graph)
-            if stored is not None and deployment is not None:
-                await self._take(deployment, stored)
+            if stored is not None:
+                await self._take(self._deployed(stored), stored)
+
+    def _deployed(self, stored: StoredRun) -> Deployment | None:
+        wanted = (stored.graph, stored.version)
+        return next((d for d in self._runs.deployments.running() if (d.graph.name, d.graph.version) == wanted), None)
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
@@ -78,10 +81,10 @@ class TakingUp:
             if len(claimed) < most:
                 return
 
-    async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
+    async def _take(self, deployment: Deployment | None, stored: StoredRun) -> None:
         runs = self._runs
-        if not self._is_open():
-            await runs.keeping.release(stored.id)
+        if deployment is None or not self._is_open():
+            await runs.keeping.release(stored.id, stored.lives)
             return
         try:
             launch = await runs.revive(deployment, stored)

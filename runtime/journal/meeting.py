@@ -7,6 +7,8 @@ from typing import Protocol, final, runtime_checkable
 
 import attrs
 
+from actors.store_errors import StoreDamaged
+
 
 @final
 @attrs.frozen
@@ -52,6 +54,9 @@ class NewsStore(Protocol):
         """
         ...
 
-    async def announced(self) -> Sequence[bytes]:
-        """What others have announced since this was last asked, at first since the store was opened; waits for it."""
+    async def announced(self) -> Sequence[bytes | StoreDamaged]:
+        """What others have announced since this was last asked, at first since the store was opened; waits for it.
+
+        What cannot be read, because it was sealed with another key, say, is there as the error.
+        """
         ...

@@ -265,11 +265,19 @@ class MemoryStore:
             self._ring()
         return run.stored
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         await self._reached()
         owner, known = self._owner(), self._data.runs.get(run)
-        if known is None or known.stored.owner != owner:
+        if known is None or known.stored.owner != owner or life not in (None, known.stored.lives):
             return
         unread = len(known.posted) > (self._handed_out.get(run, 0) if looked_at is None else looked_at)
         due = self.wall_time() if unread else wake_at

@@ -13,7 +13,7 @@ import trio
 
 from actors.argument_checks import rejected
 from actors.errors import UsageError
-from actors.store_errors import RunLost, StoreError
+from actors.store_errors import RunLost, StoreDamaged, StoreError
 from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
 from runtime.journal.meeting import NameHolder
@@ -254,12 +254,20 @@ class PostgresStore:
         """See ``Store.take``."""
         return await self._runs.take(run, only)
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         now = self._opened()
         await now.writer.flushed()  # this life may write nothing once another has the run
-        await self._runs.release(run, status, wake_at, looked_at)
-        now.writer.part(run)
+        if await self._runs.release(run, status, wake_at, looked_at, life):
+            now.writer.part(run)
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
         """See ``EventKeeper.tell``."""
@@ -352,7 +360,7 @@ class PostgresStore:
         """See ``NewsStore.announce``."""
         await self._meeting.announce(news, self._opened().lease.lease.worker)
 
-    async def announced(self) -> Sequence[bytes]:
+    async def announced(self) -> Sequence[bytes | StoreDamaged]:
         """See ``NewsStore.announced``. It looks again when the store cannot be reached."""
         while True:
             now = self._opened()

@@ -45,12 +45,13 @@ with n as (
     where set_config('synchronous_commit', 'off', true) is not null returning id)
 select count(pg_notify($3::text, '')) from n"""
 _SWEEP: Final = "delete from {s}.news where at < now() - $1::float8 * interval '1 s'"
-_OLDEST: Final = "select pg_snapshot_xmin(pg_current_snapshot())"
-# Rows are not committed in the order of their numbers: those of transactions that were at work last time are looked at again.
+_NOW: Final = "select pg_current_snapshot()::text"
+# Rows are not committed in the order of their numbers: what is new is what could not be seen the last time.
 _NEWS: Final = """
-select o.tx, n.id, n.owner, n.data from (select pg_snapshot_xmin(pg_current_snapshot()) as tx) o
-left join {s}.news n on n.tx >= $1::text::xid8 order by n.id"""
-_SINCE: Final = "select id from {s}.news where tx >= $1::text::xid8"
+select o.now, n.id, n.data from (select pg_current_snapshot()::text as now) o
+left join {s}.news n on n.tx >= pg_snapshot_xmin($1::text::pg_snapshot)
+    and not pg_visible_in_snapshot(n.tx, $1::text::pg_snapshot) and n.owner <> $2::text
+order by n.id"""
 
 
 @final
@@ -60,15 +61,13 @@ class PostgresMeeting:
     def __init__(self, pool: ConnectionPool, codec: Codec | None) -> None:
         self._pool = pool
         self._codec = codec
-        self._from = 0
-        """The oldest transaction that was at work when the news were last looked at."""
-        self._seen: set[int] = set()
+        self._seen = ""
+        """The snapshot in which the news were last looked at."""
         self._swept_at = -SWEEP_S
 
     async def join(self) -> None:
         """What was announced before is not for this worker."""
-        self._from = (await self._pool.read(_OLDEST)).rows[0][0]
-        self._seen = {row[0] for row in (await self._pool.read(_SINCE, str(self._from))).rows}
+        self._seen = (await self._pool.read(_NOW)).rows[0][0]
 
     async def hold(self, name: str, lease: Lease) -> NameHolder:
         """See ``NameStore.hold``."""
@@ -100,13 +99,11 @@ class PostgresMeeting:
             self._swept_at = now_s
             await self._pool.write(_SWEEP, KEPT_S)
 
-    async def heard(self, worker: str) -> Sequence[bytes]:
+    async def heard(self, worker: str) -> Sequence[bytes | StoreDamaged]:
         """What others have announced and this worker has not heard."""
-        rows = (await self._pool.read(_NEWS, str(self._from))).rows
-        self._from = rows[0][0]
-        fresh = [row[1:] for row in rows if row[1] is not None and row[1] not in self._seen]
-        self._seen = {row[1] for row in rows}
-        return [self._opened(data) for _, owner, data in fresh if owner != worker]
+        rows = (await self._pool.read(_NEWS, self._seen, worker)).rows
+        self._seen = rows[0][0]
+        return [self._opened(data) for _, number, data in rows if number is not None]
 
     def _sealed(self, news: bytes) -> bytes:
         if self._codec is None:
@@ -116,12 +113,12 @@ class PostgresMeeting:
         except Exception as error:
             raise StoreError(f"the store's codec could not seal news: {said(error)}\n  Fix: look at its seal().") from error
 
-    def _opened(self, data: bytes) -> bytes:
+    def _opened(self, data: bytes) -> bytes | StoreDamaged:
         if self._codec is None:
             return data
         try:
             return self._codec.open(data, _ABOUT)
-        except Exception as error:
-            raise StoreDamaged(
+        except Exception as error:  # noqa: BLE001 - foreign code; who is told of it reads on
+            return StoreDamaged(
                 f"the store's codec could not open news: {said(error)}\n  Fix: give it the key with which this was sealed."
-            ) from error
+            )

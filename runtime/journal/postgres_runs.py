@@ -64,7 +64,7 @@ select {_RUN} from {{s}}.runs r where r.owner = $1::text and not (r.id = any($2:
 _RELEASE: Final = f"""{FENCE}
 update {{s}}.runs set owner = null, left_by = null, status = $5::text,
     wake_at = case when posted > $7::bigint and $5::text in ('ready', 'waiting') then now() else $6::timestamptz end
-where id = $4::text and owner = $1::text and exists (select from w)"""
+where id = $4::text and owner = $1::text and lives = coalesce($8::int, lives) and exists (select from w)"""
 _ONE: Final = f"select {_RUN} from {{s}}.runs r where r.id = $1::text"
 _LIST: Final = f"""
 select {_RUN} from {{s}}.runs r
@@ -178,12 +178,19 @@ class Runs:
             return self._hold(found)  # taken by the call whose answer was lost
         return None
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, looked_at: int | None = None) -> None:
-        """See ``Store.release``."""
+    async def release(
+        self, run: str, status: StoredStatus, wake_at: datetime | None, looked_at: int | None, life: int | None
+    ) -> bool:
+        """See ``Store.release``; False: this worker has taken it again meanwhile."""
+        held = self.held.get(run)
         if looked_at is None:
-            looked_at = len(self.held[run].seen) if run in self.held else 0
-        await self._writing(_RELEASE, run, status.value, wake_at, looked_at)
-        self.drop(run)
+            looked_at = 0 if held is None else len(held.seen)
+        if life is None and held is not None:
+            life = held.life
+        await self._writing(_RELEASE, run, status.value, wake_at, looked_at, life)
+        if held is not None and self.held.get(run) is held and life == held.life:  # not what was taken again meanwhile
+            self.drop(run)
+        return run not in self.held
 
     def drop(self, run: str) -> None:
         """The run is this worker's no more."""
@@ -292,7 +299,7 @@ class Runs:
         return Created(self._hold(run) if run.owner == self.worker else run)
 
     def _hold(self, run: StoredRun) -> StoredRun:
-        self.held[run.id] = HeldRun(run.last_seq)
+        self.held[run.id] = HeldRun(run.last_seq, run.lives)
         self.fresh.add(run.id)
         return run
 

@@ -112,6 +112,8 @@ class HeldRun:
 
     last_seq: int
     """Of what is stored or waits to be."""
+    life: int
+    """How many times it was taken up, this time included."""
     size: int = 0
     """The bytes of its data, as far as this life has read and written them."""
     seen: set[int] = attrs.field(factory=set[int])

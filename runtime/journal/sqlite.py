@@ -17,11 +17,12 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
+from actors.words import repr_of, words_of
 from runtime.journal import sqlite_allowances, sqlite_names, sqlite_runs
 from runtime.journal.allowances import Amount
 from runtime.journal.meeting import NameHolder
 from runtime.journal.records import Record
-from runtime.journal.sqlite_file import Ownership, store_error
+from runtime.journal.sqlite_file import Ownership, no_thread, store_error
 from runtime.journal.sqlite_inbox import SqliteInbox
 from runtime.journal.sqlite_possession import open_to_read, take_possession
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
@@ -97,7 +98,7 @@ class SqliteStore:
         if name in {"", ":memory:"} or name.startswith("file:"):
             raise UsageError(f"SqliteStore({name!r}) isn't a file.\n  Fix: name a file; in memory: MemoryStore().")
         if sync not in {"paid", "always", "never"}:
-            raise UsageError(f"SqliteStore(sync={sync!r}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
+            raise UsageError(f"SqliteStore(sync={repr_of(sync)}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
         self.path = Path(os.path.abspath(name))
         """The file."""
         self._sync: Sync = sync
@@ -146,7 +147,10 @@ class SqliteStore:
                     opened.lease.lost.set()
                     await opened.writer.close(partial(sqlite_runs.free_all, self._now()))
             finally:
-                await trio.to_thread.run_sync(self._release, limiter=self._threads)
+                try:
+                    await trio.to_thread.run_sync(self._release, limiter=trio.CapacityLimiter(1))
+                except RuntimeError:  # there can be no more threads
+                    self._release()
                 self._news.set()
                 if opened is not None:
                     opened.ownership.release()
@@ -171,6 +175,10 @@ class SqliteStore:
             return await trio.to_thread.run_sync(call, limiter=self._threads)
         except _ERRORS as error:
             raise store_error(error, self.path) from error
+        except RuntimeError as error:
+            if "new thread" not in words_of(error):
+                raise
+            raise no_thread(error, self.path) from error
 
     async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """What `call` reads through a connection that cannot write."""
@@ -285,7 +293,15 @@ class SqliteStore:
             self._begun([] if given is None else [run])
             return given
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
         async with self._looking:
             await self._look()
@@ -296,9 +312,9 @@ class SqliteStore:
                 is_unread = self._unread.has(run) or (run in self._unread.unasked() and bool(await self.inbox(run)))
             if is_unread:
                 wake_at = self.wall_time()
-            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.reread)
-            await writer.do(step, sync=self._sync == "always")
-            self._unread.end(run)
+            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, life, self._now(), writer.reread)
+            if await writer.do(step, sync=self._sync == "always"):
+                self._unread.end(run)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""

@@ -113,6 +113,16 @@ def store_error(error: Exception, path: Path) -> StoreError:
     return made
 
 
+def no_thread(error: RuntimeError, path: Path) -> StoreUnavailable:
+    """The process can have no more threads, so what needs one cannot be done now."""
+    made = StoreUnavailable(
+        f"the store {path} cannot be used now: it can have no thread to do it in ({said(error)}).\n"
+        "  Fix: let this process have more threads, or end what has so many; work goes on then."
+    )
+    made.__cause__ = error
+    return made
+
+
 def connect(path: Path, *, mode: str) -> sqlite3.Connection:
     """A connection for one thread at a time, in autocommit mode; `mode` is ``ro`` or ``rw``. Raises errors of SQLite."""
     db = sqlite3.connect(

@@ -120,16 +120,19 @@ def release(
     status: StoredStatus,
     wake_at: int | None,
     owner: str,
+    life: int | None,
     now: int,
     reread: Callable[[str], None],
     db: sqlite3.Connection,
-) -> None:
-    """Give up a run."""
-    db.execute(
-        "update runs set owner = null, left_by = null, status = ?, wake_at = ?, ended = ? where id = ? and owner = ?",
-        (status.value, wake_at, now if status.is_over else None, run, owner),
+) -> bool:
+    """Give up a run of this `life`; whether it was the owner's."""
+    found = db.execute(
+        "update runs set owner = null, left_by = null, status = ?, wake_at = ?, ended = ? "
+        "where id = ? and owner = ? and lives = coalesce(?, lives)",
+        (status.value, wake_at, now if status.is_over else None, run, owner, life),
     )
     reread(run)
+    return found.rowcount > 0
 
 
 def free_all(now: int, db: sqlite3.Connection) -> None:

@@ -17,9 +17,9 @@ import attrs
 import outcome
 import trio
 
-from actors.store_errors import StoreError, StoreUnavailable
+from actors.store_errors import StoreError
 from actors.words import said
-from runtime.journal.sqlite_file import store_error
+from runtime.journal.sqlite_file import no_thread, store_error
 
 Told = Callable[[outcome.Outcome[Any]], None]
 
@@ -98,8 +98,8 @@ class LogSyncs:
             self._flying, self._new = self._new, []
             try:
                 trio.lowlevel.start_thread_soon(self._sync, self._synced)
-            except RuntimeError as error:  # there can be no more threads
-                self._tell(outcome.Error(error))
+            except RuntimeError as error:
+                self._tell(outcome.Error(no_thread(error, self._path)))
             else:
                 return
         self._is_busy = False
@@ -137,10 +137,12 @@ class LogSyncs:
             each.told(each.result if failure is None or isinstance(each.result, outcome.Error) else failure)
 
     def _failure(self, error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
         if isinstance(error, OSError):
             return store_error(error, self._path)
         why = said(error) if isinstance(error, Exception) else repr(error)
-        return StoreUnavailable(f"the store {self._path} could not be synced: {why}\n  Fix: append it again later.")
+        return StoreError(f"the store {self._path} failed: {why}\n  Fix: report it, and open the store again.")
 
     async def rest(self) -> None:
         """Return when nothing waits."""

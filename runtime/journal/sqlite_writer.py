@@ -25,7 +25,7 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreError, StoreUnavailable
 from actors.words import said
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
-from runtime.journal.sqlite_file import BUSY_S, FileNames, store_error
+from runtime.journal.sqlite_file import BUSY_S, FileNames, no_thread, store_error
 from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
 from runtime.journal.sqlite_syncs import LogFile, LogSyncs, Told
 from runtime.journal.store import Done, StoredQuestion
@@ -171,7 +171,10 @@ class SqliteWriter:
             if not (marked and isinstance(result, outcome.Error) and _is_locked(result.error.__cause__)):
                 self._settle(work, result)
                 return
-        self._put(work)
+        try:
+            self._put(work)
+        except StoreUnavailable as error:
+            self._settle(work, outcome.Error(error))
 
     def _appended(self, row: Record, done: Done, *, marked: bool) -> bool:
         """Write one record right here; False: it needs more than an insert, or the patience of the thread."""
@@ -246,7 +249,10 @@ class SqliteWriter:
                         self._rest = trio.Event()
                         await self._rest.wait()
                     await self._syncs.rest()
-                    await trio.to_thread.run_sync(self._shut)
+                    try:  # not in one of the threads that anybody may fill
+                        await trio.to_thread.run_sync(self._shut, limiter=trio.CapacityLimiter(1))
+                    except RuntimeError:  # there can be no more threads
+                        self._shut()
 
     def _put(self, work: _Work) -> None:
         self._queue.append(work)
@@ -255,7 +261,7 @@ class SqliteWriter:
             self._is_busy = True
             try:
                 self._start()
-            except BaseException:  # there can be no more threads
+            except BaseException:
                 self._is_busy = False
                 self._queue.pop()
                 self._waiting -= work.rows
@@ -265,8 +271,13 @@ class SqliteWriter:
         """Let a thread work until nothing waits. No task waits for it, so nothing that was accepted is lost to a cancellation.
 
         A task, ``trio.to_thread``'s limiter and its context would take 70 µs of processor more for each record that is synced.
+
+        Raises ``StoreUnavailable`` when the process can have no more threads: what is appended then is appended again later.
         """
-        trio.lowlevel.start_thread_soon(self._work_off, self._worked_off)
+        try:
+            trio.lowlevel.start_thread_soon(self._work_off, self._worked_off)
+        except RuntimeError as error:
+            raise no_thread(error, self._path) from error
 
     def _rested(self, result: outcome.Outcome[_Told]) -> None:
         """The thread has come back."""
@@ -274,12 +285,19 @@ class SqliteWriter:
             self._nursery.start_soon(_raise, result.error)
         else:
             self._deliver(result.unwrap())
+        refused: outcome.Outcome[Any] | None = None
         if self._queue:
-            self._start()
-        else:
-            self._is_busy = False
-            if self._rest is not None:
-                self._rest.set()
+            try:
+                self._start()
+                return
+            except StoreUnavailable as error:
+                refused = outcome.Error(error)
+        left, self._is_busy = [*self._queue], False
+        self._queue.clear()
+        if refused is not None:
+            self._deliver([(work, refused) for work in left])
+        if self._rest is not None and not self._is_busy:
+            self._rest.set()
 
     def _deliver(self, batch: _Told) -> None:
         self._waiting -= sum(work.rows for work, _ in batch)

@@ -278,11 +278,22 @@ class Store(Protocol):
         """
         ...
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """Give up a run of this worker: it is then `status`, and due at `wake_at` (None: when something is posted to it).
 
         `looked_at`: of how many items of its inbox the worker knows what they are (None: of those that it was handed out). If
         there are more, the run is due now: in the same step, so no item is missed by a worker that ends right after it.
+
+        `life`: the run's ``lives`` since this worker took it (None: any). A call that comes late, because the answer to another
+        was lost, then has no effect on a run that this worker has taken again.
         """
         ...
 

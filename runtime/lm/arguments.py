@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from actors.argument_checks import check_count, rejected
 from actors.errors import DeclarationError, UsageError
-from actors.words import with_article
+from actors.words import repr_of, with_article
 from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.known import EXAMPLES
 
@@ -41,7 +41,7 @@ def names_remote_media(messages: Sequence[Mapping[str, Any]]) -> bool:
 def check_arguments(owner: type, model: object, api_key: object, max_connections: object, retry: object) -> None:
     """DeclarationError when one of them is wrong."""
     if not isinstance(model, str) or not model.strip():
-        raise DeclarationError(f"LMClient({model!r}): expected a model's name.\n  Fix: pass one such as {EXAMPLES}.")
+        raise DeclarationError(f"LMClient({repr_of(model)}): expected a model's name.\n  Fix: pass one such as {EXAMPLES}.")
     if api_key is not None and (not isinstance(api_key, str) or not api_key):
         raise DeclarationError("LMClient(api_key=…): expected a non-empty string or None.\n  Fix: pass the key, or leave it out.")
     check_count(owner, "max_connections", max_connections)

@@ -11,6 +11,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.conversations.conversations import Conversations
 from runtime.graphs.engine import Engine
 from runtime.graphs.everywhere import Everywhere
+from runtime.graphs.fellow_owners import FellowOwners
 from runtime.graphs.schedules import Scheduler
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Models
@@ -33,6 +34,7 @@ class RuntimeParts:
         self._predictors = predictors
         self._bus = Bus(services)
         self._everywhere = engine.everywhere = Everywhere(services, self._bus)
+        services.fellows = FellowOwners(engine.names, self._everywhere)
         self._root = root
         self._models = models
         self._engine = engine

@@ -7,6 +7,8 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import trio
+
 from actors.errors import UnderstudyError
 from actors.graphs.conversations import Policy, TooLong
 from actors.graphs.graph import Graph
@@ -102,6 +104,25 @@ class RuntimeRuns(RuntimeParts):
             RunExists: the store has another run of this id. StoreError: the run could not be stored.
             UsageError: the id is taken, or cannot stand in a path. And what :meth:`run` raises at its start.
         """
+        await trio.lowlevel.checkpoint()
+        return await self._started(
+            graph, message, run_id, max_steps, budget, labels, durable=durable, here=here, deadline_s=deadline_s
+        )
+
+    async def _started(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        run_id: str | None,
+        max_steps: float,
+        budget: Budget | None,
+        labels: Mapping[str, str] | None,
+        *,
+        durable: bool = True,
+        here: bool = True,
+        deadline_s: float | None = None,
+    ) -> RunHandle[Out]:
+        """:meth:`start` for a caller that waits for the result next: it is no checkpoint where there is room."""
         try:
             with self._charging(budget), labelled(labels):
                 started = await self._engine.start(

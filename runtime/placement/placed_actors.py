@@ -65,6 +65,7 @@ class Away(Actor):
                 "code": residence.code.name,
                 "models": _models(cell.services.facade),
                 "parent": parent.address if isinstance(parent, LocalRef) else None,
+                "fence": cell.fence,
             }
             await life.begin(told, residence.data)
             self._life = life

@@ -160,6 +160,8 @@ class _Attempt:
                 self.wrong = self.wrong or error
             finally:
                 current_cell.reset(token)
+        else:
+            self.wrong = self.wrong or InternalError(f"a node tells {head['op']!r}, which this release does not know")
 
     async def answer(self, number: int, body: bytes) -> bytes:
         """Do what the node asks under `number`."""

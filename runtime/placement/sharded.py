@@ -13,15 +13,18 @@ import trio
 
 from actors.actor import Actor
 from actors.argument_checks import is_a, is_count, is_number, is_place
-from actors.errors import UnderstudyError
+from actors.errors import DeclarationError, UnderstudyError
 from actors.mailbox import MailboxSpec
 from actors.restarts import Redelivery
 from actors.supervision import ChildSpec, Supervision
+from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.context import LocalContext
 from runtime.core.lifecycle import State
 from runtime.core.refs import LocalRef
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.fellow_owners import FellowOwners
+from runtime.placement.owner_routes import OwnerRoutes
 
 SUPERVISION: Final = Supervision(max_restarts=math.inf)
 """Of the actors of the keys: what one of them fails of must not end the others, so each waits longer from failure to failure."""
@@ -37,6 +40,9 @@ class Sharded:
 
     ``factory(key)`` makes the actor of a key, on its first message. There is one of each key at any time. With a place, they are
     spread over its hosts; who routes stays with the runtime.
+
+    With ``everywhere=True`` there is one of each key in all runtimes that have the same store open and have spawned this under
+    the same name: the first to get a message of a key has it, and what others get is sent there, and answered from there.
     """
 
     factory: Callable[[Any], Actor[Any]] = attrs.field()
@@ -55,6 +61,15 @@ class Sharded:
     """Of each of them."""
     place: str | None = attrs.field(default=None, kw_only=True, validator=is_place)
     """Where they live; what is given to ``spawn`` counts."""
+    everywhere: bool = attrs.field(default=False, kw_only=True, validator=is_a(bool))
+    """Whether a key has one actor in all owners of the store. Keys are texts, whole numbers, bytes, UUIDs, or tuples of these."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.everywhere and not hasattr(self.factory, "__qualname__"):
+            raise DeclarationError(
+                f"Sharded({repr_of(self.factory)}, everywhere=True): what it makes cannot be told to other owners of the store.\n"
+                "  Fix: give it a class derived from Actor, or a function."
+            )
 
     def __call__(self) -> Actor[Any]:
         """The actor that routes; called by the runtime for every incarnation."""
@@ -77,6 +92,7 @@ class _Shards(Actor[Any]):
         self._sharded = sharded
         self._shards: dict[Hashable, _Shard] = {}
         self._supervisor: SupervisorCell | None = None
+        self._routes: OwnerRoutes | None = None
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -86,7 +102,18 @@ class _Shards(Actor[Any]):
         await self._supervisor.wait_started()
         if self._sharded.idle_s is not None:
             context.nursery.start_soon(self._let_idle_ones_go, self._sharded.idle_s)
-        yield
+        fellows: FellowOwners | None = self._cell.services.fellows if self._sharded.everywhere else None
+        if fellows is None or not fellows.can_meet:
+            yield
+            return
+        self._routes = OwnerRoutes(fellows, self._cell, self._sharded.factory, self._sharded.redelivery)
+        self._routes.open(context.nursery.start_soon)
+        try:
+            yield
+        except BaseException:
+            await self._routes.close(is_wanted=False)
+            raise
+        await self._routes.close(is_wanted=True)
 
     async def receive(self, message: Any) -> None:
         hand = self._cell.hand
@@ -97,8 +124,10 @@ class _Shards(Actor[Any]):
             self.context.fail(error)
             return
         try:
+            if self._routes is not None and not await self._routes.is_here(key):
+                return
             shard = await self._shard(key)
-        except UnderstudyError as error:  # a key that cannot travel
+        except UnderstudyError as error:  # a key that cannot travel, or it is not known whose it is
             hand.reject(error)
             return
         await hand.forward(shard.cell.hand)
@@ -122,7 +151,9 @@ class _Shards(Actor[Any]):
         shard = self._shards.get(key)
         if shard is not None and not shard.cell.is_gone:
             return shard
-        self._shards.pop(key, None)
+        self._forget(key)
+        if self._routes is not None:
+            self._routes.wants(key)
         while len(self._shards) >= self._sharded.limit:
             await self._make_room()
         supervisor = self._supervisor
@@ -138,7 +169,14 @@ class _Shards(Actor[Any]):
             place=sharded.place,
         )
         shard = self._shards[key] = _Shard(supervisor.adopt_soon(spec), trio.current_time())
+        if self._routes is not None:
+            shard.cell.fence = self._routes.fence_of(key)
         return shard
+
+    def _forget(self, key: Hashable) -> None:
+        self._shards.pop(key, None)
+        if self._routes is not None:
+            self._routes.gone(key)
 
     def _used(self, key: Hashable, shard: _Shard) -> None:
         if self._shards.get(key) is shard:
@@ -149,7 +187,7 @@ class _Shards(Actor[Any]):
         """Wait until one less lives, or may."""
         for key, shard in self._shards.items():
             if shard.cell.is_gone:
-                del self._shards[key]
+                self._forget(key)
                 return
             if _is_idle(shard):
                 self._let_go(key, shard)
@@ -188,7 +226,7 @@ class _Shards(Actor[Any]):
             self._supervisor.start_again(cell)
         else:
             if self._shards.get(key) is shard:
-                del self._shards[key]
+                self._forget(key)
             cell.stop_permanently(forget=True)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import UsageError
+from actors.words import repr_of
 from runtime.lm.http.binary_frames import TEXT, BinaryMessage, messages_of
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.http.request_keys import secrets_of
@@ -193,7 +194,7 @@ def _seconds(value: float) -> float:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"no number of seconds: {value!r}")
+        raise ValueError(f"no number of seconds: {repr_of(value)}")
     return float(value)
 
 

@@ -167,10 +167,15 @@ class _Changes:
         self._make = make
         self._tick_s = tick_s
 
+    @property
+    def head(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its headers."""
+        return HEADERS
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._live.usage.stream(self._caller.name):
             shown, took_s = await self._shown()  # before the response begins: a query that cannot be meant is still told so
-            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
+            await send({"type": "http.response.start", "status": 200, "headers": [*self.head]})
             writer = ResponseWriter(send, self._live.limits.stall_s)
             if await writer.write(RETRY) and await self._follow(writer, shown, took_s):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -28,7 +28,7 @@ def openapi(
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         operation = paths.setdefault(endpoint.path, {})
-        operation[endpoint.method.lower()] = _operation(endpoint, is_open=is_open)
+        operation[endpoint.method.lower()] = _operation(endpoint, graphs[0].name, is_open=is_open)
     for graph in graphs:
         paths[f"/v1/graphs/{quote(graph.name, safe='')}/runs"] = {"post": _start(graph, schemas, is_open=is_open)}
     document: dict[str, Any] = {
@@ -140,8 +140,8 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _operation(endpoint: Endpoint, *, is_open: bool) -> dict[str, Any]:
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in _PARAMETER.findall(endpoint.path)]
+def _operation(endpoint: Endpoint, graph: str, *, is_open: bool) -> dict[str, Any]:
+    parameters = [_in_path(name, graph) for name in _PARAMETER.findall(endpoint.path)]
     streams = {**_json({"type": "object"}), **_EVENTS}
     kinds = _ANSWERS.get(endpoint.id, _json({"type": "object"}) if endpoint.body is None else streams)
     told: dict[str, Any] = {
@@ -166,6 +166,11 @@ def _operation(endpoint: Endpoint, *, is_open: bool) -> dict[str, Any]:
     return told
 
 
+def _in_path(name: str, graph: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": name, "in": "path", "required": True, "schema": _TEXT}
+    return told | {"example": graph} if name in ("graph", "model") else told
+
+
 def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
@@ -174,20 +179,36 @@ _QUERIES: Final[Mapping[str, list[dict[str, Any]]]] = {
     "list_runs": [
         {"name": "graph", "in": "query", "schema": _TEXT},
         {"name": "status", "in": "query", "schema": {"type": "string", "enum": list(STATUSES)}},
-        {"name": "label", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:"}}},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}},
+        {
+            "name": "label",
+            "in": "query",
+            "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:"}},
+            "example": ["customer:7"],
+        },
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}, "example": 20},
         {"name": "cursor", "in": "query", "schema": _TEXT},
     ],
     "show_trace": [{"name": "as", "in": "query", "schema": {"type": "string", "enum": ["json", "chrome", "html"]}}],
     "follow_run": [
         {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": MOST_SEQ}},
-        {"name": "kinds", "in": "query", "schema": _TEXT},
+        {"name": "kinds", "in": "query", "schema": _TEXT, "example": "node.,run.finished"},
         {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{0,15}$"}},
     ],
 }
 _START_HEADERS: Final[list[dict[str, Any]]] = [
-    {"name": "Prefer", "in": "header", "schema": _TEXT, "description": "wait=30, cancel-on-disconnect (RFC 7240)"},
-    {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": _TEXT,
+        "description": "wait=30, cancel-on-disconnect (RFC 7240)",
+        "example": "wait=30, cancel-on-disconnect",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "example": "order-1042",
+    },
 ]
 _EVENTS: Final[Mapping[str, Any]] = {"text/event-stream": {}, "application/jsonl": {}}
 _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {

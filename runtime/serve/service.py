@@ -28,7 +28,7 @@ from runtime.serve.openapi import openapi
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
-from runtime.serve.sse import EventStreamResponse
+from runtime.serve.sse import EndlessResponse, EventStreamResponse
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
 from runtime.traces.recorder import Recorder, Recording
 
@@ -255,7 +255,11 @@ class _Handled:
         reject_foreign_origin(scope, self._service.cors)
         caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
         answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
-        if isinstance(answer, EventStreamResponse):
+        if scope["method"] == "HEAD" and isinstance(answer, EndlessResponse):
+            # Servers leave the body of such an answer out, and would wait for its end all the same.
+            await send({"type": "http.response.start", "status": 200, "headers": [*answer.head]})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif isinstance(answer, EventStreamResponse):
             scope[STREAM] = answer
         else:
             await answer(scope, receive, send)

@@ -7,7 +7,7 @@ slices, so one which takes nothing holds little memory, and none of the others'.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import attrs
 import trio
@@ -40,6 +40,20 @@ HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 )
+
+
+@runtime_checkable
+class EndlessResponse(Protocol):
+    """A response that ends when what it follows does; to HEAD, its headers are the answer."""
+
+    @property
+    def head(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its headers."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        ...
 
 
 @final
@@ -153,6 +167,11 @@ class EventStreamResponse:
     _is_whole: bool = False
     _failure: Exception | None = None
 
+    @property
+    def head(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its headers."""
+        return (*HEADERS, *self.headers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it: another task writes, while this one looks for the client's departure.
 
@@ -163,7 +182,7 @@ class EventStreamResponse:
             self.streams.usage.begin_stream(self.caller)
             try:
                 self._send = send
-                await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self.headers]})
+                await send({"type": "http.response.start", "status": 200, "headers": [*self.head]})
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._write_all)
                     while (await receive())["type"] != "http.disconnect":

@@ -20,6 +20,7 @@ import trio
 SERVERS: Final = {
     "hypercorn-trio": ("hypercorn", "-k", "trio", "--backlog", "2048", "--bind", "127.0.0.1:{port}"),
     "understudy": ("tests.benchmarks.serving", "{port}"),  # whose application is the service alone
+    "watched": ("tests.benchmarks.serving", "{port}", "watched"),  # the same with its inspector
     "uvicorn": ("uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning", "--backlog", "2048"),
 }
 PATHS: Final = {"raw": "/run", "by_hand": "/run", "service": "/v1/graphs/answers/runs"}

@@ -1,4 +1,7 @@
-"""``python -m tests.benchmarks.serving PORT``: the measured service as :func:`runtime.serve.serve` serves it."""
+"""``python -m tests.benchmarks.serving PORT [watched]``: the measured service as :func:`runtime.serve.serve` serves it.
+
+``watched``: with its inspector.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from functools import partial
 from typing import Any
 
 import trio
+from starlette.responses import JSONResponse
 
-from actors import Graph
+from actors import Actor, Graph
 from runtime.serve import Service, serve
 from runtime.serve.gate import problem_response
 from runtime.serve.live import Live
@@ -18,9 +22,33 @@ from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.routes import Answer, Endpoint
 from tests.benchmarks.service_apps import LIMITS, counting, cpu, go, graph
 
+SHOWN, TICK_S = 200, 0.25
+"""Actors on a page of the inspector, and how often it is made anew, in seconds."""
+
+
+class Quiet(Actor[str]):
+    """Handles everything."""
+
+    async def receive(self, message: str) -> None:
+        """Do nothing."""
+
+
+async def spawn(live: Live, request: Any) -> Answer:
+    """So many actors, of which those of the inspector's first page get a message four times a second."""
+    refs = [await live.runtime.spawn(Quiet, name=f"quiet-{n:05}") for n in range(int(request.query_params["count"]))]
+
+    async def tick() -> None:
+        while True:
+            for ref in refs[:SHOWN]:
+                ref.tell_nowait("tick")
+            await trio.sleep(TICK_S)
+
+    await live.runtime.task(tick)
+    return JSONResponse({"actors": len(refs)})
+
 
 class Weighing:
-    """A face that tells what the process holds, and lets runs go on that are held."""
+    """A face that tells what the process holds, lets runs go on that are held, and spawns actors."""
 
     def endpoints(self) -> Sequence[Endpoint]:
         async def weigh(_: Live, __: Any, request: Any) -> Answer:
@@ -29,8 +57,12 @@ class Weighing:
         async def let_go(_: Live, __: Any, request: Any) -> Answer:
             return await go(request)
 
+        async def crowd(live: Live, __: Any, request: Any) -> Answer:
+            return await spawn(live, request)
+
         weighing = Endpoint("GET", "/cpu", None, weigh, "What the process holds")
-        return [weighing, Endpoint("POST", "/go", None, let_go, "Let runs go on")]
+        crowding = Endpoint("POST", "/actors", None, crowd, "Spawn actors")
+        return [weighing, Endpoint("POST", "/go", None, let_go, "Let runs go on"), crowding]
 
     def check(self, graphs: Sequence[Graph]) -> None:
         """It serves none."""
@@ -44,5 +76,5 @@ class Weighing:
 
 
 if __name__ == "__main__":
-    service = Service([graph, counting], limits=LIMITS, inspector=False, faces=[Weighing()])
+    service = Service([graph, counting], limits=LIMITS, inspector="watched" in sys.argv, faces=[Weighing()])
     trio.run(partial(serve, service, port=int(sys.argv[1])))

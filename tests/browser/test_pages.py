@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import pytest
 import trio
@@ -156,14 +157,66 @@ def test_names_of_graphs_nodes_actors_labels_and_tools_are_text_on_the_live_page
     stop(process)
 
 
+def test_what_an_address_a_search_and_the_name_of_a_file_say_is_text(service: Any, page: Any, port: int) -> None:
+    where = f"http://127.0.0.1:{port}/inspector/"
+    strange = quote(GRAPH + NODE, safe="")
+    for view in ("actors", "runs", "graphs", "file", strange):
+        page.goto(f"{where}#/{view}/{strange}?search={strange}&status={strange}&cursor={strange}&{strange}={strange}")
+        page.wait_for_timeout(300)
+        assert page.locator("img, main svg[onload], iframe").count() == 0
+    page.goto(f"{where}#/actors")
+    page.locator("main h1").wait_for()
+    page.locator("#search").fill(GRAPH)
+    page.locator("#search").press("Enter")
+    playwright.expect(page.locator("main")).to_contain_text("No actors")
+    page.evaluate(DROP, ["it is none", GRAPH])
+    playwright.expect(page.locator("[role=alert]")).to_contain_text(GRAPH)
+    page.evaluate(DROP, [json.dumps({"event": NODE, "node": GRAPH, "path": GRAPH, "elapsed_s": "x", "labels": GRAPH}), NODE])
+    playwright.expect(page.locator("main h1")).to_contain_text(NODE)
+
+    assert page.locator("img, main svg[onload], iframe").count() == 0
+    assert [wrong for wrong in page.wrong if "status of 4" not in wrong] == []  # the browser tells of every 404
+    assert page.foreign == []
+
+
+def test_a_run_that_was_loaded_can_be_looked_at_while_the_network_is_away_and_the_page_comes_back(
+    service: Any, page: Any, port: int
+) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/runs?status=failed")
+    page.locator("tbody a").first.click()
+    page.locator(".bar").first.wait_for()
+    page.context.set_offline(True)
+    stop(service)  # what is connected stays connected otherwise
+    playwright.expect(page.locator("header .link")).to_have_text("offline", timeout=30_000)
+    page.locator(".bar").first.click()
+    playwright.expect(page.locator("aside")).to_contain_text("LookupError")
+    page.get_by_role("button", name="blame").click()
+    playwright.expect(page.locator("main table")).to_contain_text("the whole run")
+    page.get_by_role("button", name="play").click()
+    page.locator("nav a").filter(has_text="Actors").click()
+    playwright.expect(page.locator("main")).to_contain_text("Loading")
+    page.context.set_offline(False)
+    again = start(port)
+
+    playwright.expect(page.locator("header .link")).to_have_text("live", timeout=30_000)
+    playwright.expect(page.locator("main")).to_contain_text("crashing")
+    stop(again)
+
+
 def test_a_run_has_a_timeline_a_replay_and_its_events(service: Any, page: Any, port: int) -> None:
     page.goto(f"http://127.0.0.1:{port}/inspector/#/runs?status=failed")
     page.locator("tbody a").first.click()
     page.locator(".bar").first.click()
     playwright.expect(page.locator("aside")).to_contain_text("LookupError")
+    playwright.expect(page.locator("main > section > p").first).to_contain_text(", 1 attempt")
+    playwright.expect(page.locator("main > section > .fault")).to_contain_text("draft: LookupError: no")
     page.locator("input[type=range]").fill("0")
     playwright.expect(page.locator("main h1")).not_to_contain_text("failed")
     page.get_by_role("button", name="events").click()
+    page.locator("input[type=range]").fill("1000")
+    playwright.expect(page.locator(".feed summary").first).to_contain_text(
+        '{ "graph": "faulty", "input"'
+    )  # not what its line says
 
     assert page.wrong == []
 

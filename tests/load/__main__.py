@@ -16,10 +16,13 @@ from pathlib import Path
 import trio
 
 from tests.benchmarks.service_calls import Host, hosting
-from tests.load.clients import Reader, leave_a_wait, listen, stall, start, visit, whole
+from tests.load.clients import Reader, Watcher, leave_a_wait, listen, stall, start, visit, whole
 
 SERVER = "understudy"
+WATCHED = "watched"
 BARE = "hypercorn-trio"
+LOOKING = 0.05
+"""What of a core an open view of the inspector may take."""
 
 
 async def bare_server(count: int) -> bool:
@@ -125,6 +128,32 @@ async def cancelled_waits(host: Host, count: int) -> bool:
     return bool(during["calls"] == count and after["calls"] == before["calls"])
 
 
+async def watched_actors(host: Host, count: int, span_s: float = 20.0) -> bool:
+    """The inspector's view of so many actors, some of which are at work, is open somewhere: what of a core that takes."""
+    await host.ask("POST", f"/actors?count={count}", {})
+    watcher = Watcher()
+    alone_s = await _cpu_within(host, span_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.watch, host)
+        with trio.fail_after(60):
+            await watcher.begun.wait()
+        await trio.sleep(min(span_s, 5))  # the line at the top was made for it, and rests from now on for thirty times as long
+        before = watcher.updates
+        both_s = await _cpu_within(host, span_s)
+        seen = watcher.updates - before
+        nursery.cancel_scope.cancel()
+    share = (both_s - alone_s) / span_s
+    rate = seen / span_s
+    say(f"{count:,} actors whose view is open: {100 * share:.1f} % of a core for {rate:.1f} updates a second")
+    return share < LOOKING and seen > 0
+
+
+async def _cpu_within(host: Host, span_s: float) -> float:
+    before_s = await host.cpu_s()
+    await trio.sleep(span_s)
+    return await host.cpu_s() - before_s
+
+
 async def two_signals(host: Host, count: int) -> bool:
     """So many runs that would go on for long, each with a follower, when the server is told to end, and then to end now."""
     readers = [Reader(await start(host, 1, wait_s=3_600)) for _ in range(count)]
@@ -169,6 +198,8 @@ async def load(scale: float) -> bool:
     ):
         async with hosting(SERVER, "service") as host:
             results.append(await scene(host, max(2, int(count * scale))))
+    async with hosting(WATCHED, "service") as host:
+        results.append(await watched_actors(host, max(2, int(10_000 * scale))))
     return all(results)
 
 

@@ -81,3 +81,19 @@ async def leave_a_wait(host: Host, leave: trio.Event) -> None:
         body = {"input": {"left": 1, "wait_s": 3_600}}
         await stream.send_all(request("POST", START, body, Prefer="wait=300, cancel-on-disconnect"))
         await leave.wait()
+
+
+@attrs.define(eq=False)
+class Watcher:
+    """A client that has the inspector's view of actors open."""
+
+    updates: int = 0
+    begun: trio.Event = attrs.field(factory=trio.Event)
+
+    async def watch(self, host: Host) -> None:
+        """Read for ever, as the page does."""
+        async with await host.connect() as stream:
+            await stream.send_all(request("GET", "/inspector/api/changes?view=actors", Accept="text/event-stream"))
+            async for part in stream:
+                self.updates += part.count(b"event: ")
+                self.begun.set()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
-from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreUnavailable, UsageError
+from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreDamaged, StoreUnavailable, UsageError
 from runtime import open_runtime
 from runtime.graphs.everywhere import MAX_WAITING, OTHERS
 from runtime.journal.meeting import NameHolder
@@ -429,3 +430,78 @@ async def test_news_that_cannot_be_read_here_is_a_dead_letter(autojump_clock):
         await trio.sleep(1)
         assert [letter.recipient for letter in two.dead_letters] == [f"{__name__}:Price"]
     assert heard == [Price("tea", 3)]
+
+
+PEN = json.dumps([f"{__name__}:Price", None, json.dumps({f"{__name__}:Price": {"product": "pen", "euros": 1}})])
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        b"",
+        b"\xff\xfe",
+        b"no json",
+        b"3",
+        b'{"a": 1}',
+        b"[" * 100_000,
+        b"[" + b"9" * 10_000 + b"]",
+        b"[3]",
+        b"[[]]",
+        b'[["", null]]',
+        b'[[3, null, "1"]]',
+        b'[["", [], "1"]]',
+        b'[["", {}, "1"]]',
+        b'[["", null, 3]]',
+        b'[["", null, "\\ud800"]]',
+        b'[["", null, "no json"]]',
+        b'[["", null, "' + b"[" * 100_000 + b'"]]',
+    ],
+)
+async def test_news_of_any_form_that_cannot_be_read_is_a_dead_letter_with_the_reason(news, autojump_clock):
+    """And takes no other with it, nor the runtime."""
+    store = MemoryStore()
+    heard: list[Any] = []
+    async with open_runtime(store=store), open_runtime(store=store.beside()) as two:
+        two.subscribe(Price, await two.spawn(Listener, heard))
+        await store.announce(news)
+        if news[:2] == b"[[" and news[-2:] == b"]]":
+            await store.announce(news[:-1] + b"," + PEN.encode() + b"]")
+        await store.announce(f"[{PEN}]".encode())
+        await trio.sleep(1)
+        assert {letter.recipient for letter in two.dead_letters} == {OTHERS}
+        assert all(letter.error for letter in two.dead_letters)
+        assert heard[-1] == Price("pen", 1)
+        assert len(heard) == len(list(two.dead_letters))
+
+
+async def test_news_that_the_store_cannot_open_is_a_dead_letter_and_the_rest_is_heard(autojump_clock, monkeypatch):
+    store = MemoryStore()
+    heard: list[Any] = []
+    other = store.beside()
+    announced = other.announced
+
+    async def damaged() -> list[Any]:
+        return [StoreDamaged("sealed with another key"), *await announced()]
+
+    monkeypatch.setattr(other, "announced", damaged)
+    async with open_runtime(store=store), open_runtime(store=other) as two:
+        two.subscribe(Price, await two.spawn(Listener, heard))
+        await store.announce(f"[{PEN}]".encode())
+        await trio.sleep(1)
+        (letter,) = two.dead_letters
+        assert (letter.recipient, letter.message) == (OTHERS, None)
+        assert "sealed with another key" in str(letter.error)
+    assert heard == [Price("pen", 1)]
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("topic", [10**5000, -(10**5000), (10**5000,), Unprintable()], ids=range(4))
+async def test_a_topic_that_cannot_be_printed_cannot_go_to_another_process(topic, autojump_clock):
+    async with open_runtime() as runtime:
+        with pytest.raises(NotPortable, match="the topic cannot go to another process") as caught:
+            runtime.publish("hello", topic=topic, everywhere=True)
+        assert "Fix: use a text or a number" in str(caught.value)

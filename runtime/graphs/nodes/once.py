@@ -16,6 +16,7 @@ from typing import Any, Final, final
 
 import trio
 
+from actors.argument_checks import is_seconds
 from actors.errors import UsageError
 from actors.store_errors import RunUndecodable
 from actors.words import repr_of
@@ -125,7 +126,7 @@ class Once:
 
     async def sleep(self, seconds: object, begin_again: object = False) -> None:
         """See ``actors.Run.sleep``."""
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        if not is_seconds(seconds) or seconds == math.inf:
             raise UsageError(
                 f"run.sleep({repr_of(seconds)}): expected a finite number of seconds >= 0.\n  Fix: await run.sleep(60)."
             )

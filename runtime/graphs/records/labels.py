@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import re
-from collections.abc import Generator, Mapping
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast, final
 
 from actors.errors import UsageError
 from actors.words import repr_of
@@ -36,16 +36,21 @@ def labelled(labels: Mapping[str, str] | None) -> contextlib.AbstractContextMana
     Raises:
         UsageError: they aren't short texts by short names, or too many.
     """
-    return _UNCHANGED if labels is None else _labelled(_checked(labels))
+    return _UNCHANGED if labels is None else _Labelled(_checked(labels))
 
 
-@contextlib.contextmanager
-def _labelled(labels: Mapping[str, str]) -> Generator[None]:
-    token = _labels.set(labels)
-    try:
-        yield
-    finally:
-        _labels.reset(token)
+@final
+class _Labelled:  # no contextmanager: one costs more than all the rest of a label
+    __slots__ = ("_labels", "_token")
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+
+    def __enter__(self) -> None:
+        self._token = _labels.set(self._labels)
+
+    def __exit__(self, *_: object) -> None:
+        _labels.reset(self._token)
 
 
 def text_of(labels: Mapping[str, str]) -> str | None:
@@ -73,12 +78,24 @@ def escaped(text: str, besides: str = "") -> str:
     return "".join(f"\\{ord(c):06x}" if c in f"\\{besides}" or not c.isprintable() else c for c in text)
 
 
+def _are_plain(labels: dict[object, object]) -> bool:
+    """Whether nothing can be wrong with them, which is soon told of most."""
+    if len(labels) > MAX_LABELS:
+        return False
+    for name, value in labels.items():
+        if type(name) is not str or type(value) is not str or not name or len(name) > MAX_LABEL or len(value) > MAX_LABEL:
+            return False
+    return True
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-9a-f]{6})", lambda found: chr(int(found[1], 16)), text)
 
 
 def _checked(labels: Any) -> Mapping[str, str]:
     told: object = labels
+    if type(told) is dict and _are_plain(cast("dict[object, object]", told)):
+        return dict(cast("dict[str, str]", told))
     given = dict(cast("Mapping[object, object]", told)) if isinstance(told, Mapping) else None
     counted = [name for name in given or () if not (isinstance(name, str) and name.startswith(RESERVED))]
     if given is not None and len(counted) <= MAX_LABELS and "" not in given:

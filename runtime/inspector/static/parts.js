@@ -30,20 +30,21 @@ export const go = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;
 
 export const Badge = ({ state }) => html`<span class=${`badge ${String(state).replace(/\W/g, "-")}`}>${shown(state).replace("_", " ")}</span>`;
 
-export const Json = ({ value, open }) => {
-  const text = json(value);
+/** A value; `short` is what of it is told in one line as long as the rest is folded away. */
+export const Json = ({ value, open, short = value }) => {
+  const text = json(value), line = json(short).replace(/\s+/g, " ");
   return text.length < 80 && !text.includes("\n")
     ? html`<code>${text}</code>`
-    : html`<details open=${open}><summary><code>${text.slice(0, 60).replace(/\s+/g, " ")}…</code></summary><pre>${text}</pre></details>`;
+    : html`<details open=${open}><summary><code>${line.length > 60 ? `${line.slice(0, 60)}…` : line}</code></summary><pre>${text}</pre></details>`;
 };
 
 export const Fault = ({ error }) =>
   error ? html`<span class="fault"><b>${shown(error.type)}</b>${error.message ? `: ${shown(error.message)}` : ""}
-    ${(error.nodes || []).map((each) => html`<br />${shown(each.node)}: ${shown((each.error || {}).type || "")} ${shown((each.error || {}).message || "")}`)}</span>` : null;
+    ${(error.nodes || []).map((each) => html`<br />${shown(each.node)}: ${[(each.error || {}).type, (each.error || {}).message].filter(Boolean).map(shown).join(": ")}`)}</span>` : null;
 
 export const Table = ({ heads, children, empty }) => html`<div class="scroll"><table>
   <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead><tbody>${children}</tbody></table>
-  ${[].concat(children).filter(Boolean).length ? null : html`<p class="empty">${empty}</p>`}</div>`;
+  ${[children].flat(Infinity).filter(Boolean).length ? null : html`<p class="empty">${empty}</p>`}</div>`;
 
 export const Bar = ({ part, label }) => html`<span class="meter" title=${label}><span style=${{ width: `${Math.min(100, Math.max(0, part * 100))}%` }}></span></span>`;
 

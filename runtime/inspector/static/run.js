@@ -1,7 +1,7 @@
 // One run: its timeline with waiting, attempts and calls, its critical path, its events, and its replay.
 
 import { download, follow, get, post } from "./client.js";
-import { Badge, Bar, Component, Fault, Json, Table, count, go, html, seconds, shown, usd } from "./parts.js";
+import { Badge, Bar, Component, Fault, Json, Table, count, go, html, many, seconds, shown, usd } from "./parts.js";
 import { Picture } from "./picture.js";
 import { blameOf } from "./blame.js";
 import { nodeStates, timeline } from "./timeline.js";
@@ -38,6 +38,9 @@ function linesOf(bars, span) {
   }
   return [lines, Math.max(1, free.length)];
 }
+
+/** What of an event its line does not show anyway. */
+const restOf = ({ v, seq, event, at, elapsed_s, run, node, path, ...rest }) => rest;
 
 /** How far an attempt has told that it is. */
 const reportOf = ({ report }) => `${shown(report.text)}${report.done === null ? "" : ` (${report.done}${report.of === null ? "" : ` of ${report.of}`})`}`;
@@ -95,7 +98,7 @@ export class Run extends Component {
     const save = () => download(`runs/${encodeURIComponent(id)}/trace?as=html`, `run-${id.replace(/[^\w.-]/g, "_")}.html`).catch((error) => this.setState({ cancelled: error.message }));
     let left = MOST_BARS;
     return html`<section><h1>Run ${shown(id)} <${Badge} state=${told.status} /></h1>
-      <p>${told.graph ? html`${events ? shown(told.graph) : html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>`}, ` : ""}${seconds(whole.span)}, ${told.bars.length} attempts${told.missed ? `, ${told.missed} events are not kept any more` : ""}
+      <p>${told.graph ? html`${events ? shown(told.graph) : html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>`}, ` : ""}${seconds(whole.span)}, ${many(told.bars.length, "attempt")}${told.missed ? `, not kept any more: ${many(told.missed, "event")}` : ""}
         ${Object.entries(told.labels).map(([k, v]) => html` <small class="label">${shown(k)}: ${shown(v)}</small>`)}
         ${about && about.operates && ["running", "waiting", "queued"].includes(whole.status) ? html` <button onClick=${cancel}>Cancel the run</button>` : null} <span role="status">${shown(cancelled)}</span></p>
       <p class="filters">${["timeline", "blame", ...(graph || !events ? ["picture"] : []), "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
@@ -110,10 +113,10 @@ export class Run extends Component {
           <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ top: top(bar), left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
             aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`;
         })}
-        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key critical"></span> critical path</p></div>` : null}
+        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key failed"></span> gave up <span class="key critical"></span> critical path</p></div>` : null}
       ${tab === "blame" ? html`<${Blame} blame=${blame} />` : null}
       ${tab === "picture" ? (graph ? html`<${Picture} layout=${graph.layout} states=${nodeStates(told)} />` : html`<p class="empty">The picture is not there.</p>`) : null}
-      ${tab === "events" ? html`<ol class="feed">${this.events.filter((each) => each.elapsed_s <= until).slice(-500).map((each) => html`<li><time>${seconds(Math.max(0, each.elapsed_s))}</time> <b>${shown(each.event)}</b> ${each.node ? shown(each.path || each.node) : ""} <${Json} value=${each} /></li>`)}</ol>` : null}
+      ${tab === "events" ? html`<ol class="feed">${this.events.filter((each) => each.elapsed_s <= until).slice(-500).map((each) => html`<li><time>${seconds(Math.max(0, each.elapsed_s))}</time> <b>${shown(each.event)}</b> ${each.node ? shown(each.path || each.node) : ""} <${Json} value=${each} short=${restOf(each)} /></li>`)}</ol>` : null}
       ${picked ? html`<aside aria-label="chosen attempt"><h2>${shown(picked.path)}, attempt ${picked.attempt} <${Badge} state=${picked.status} /></h2><dl><dt>waited</dt><dd>${seconds(picked.began - picked.delivered)}</dd>
         <dt>took</dt><dd>${picked.ended === null ? "–" : seconds(picked.ended - picked.began)}</dd>${picked.error ? html`<dt>error</dt><dd><${Fault} error=${picked.error} /></dd>` : null}
         ${picked.calls.map((call) => html`<dt>call</dt><dd>${shown(call.model)} ${call.ended === null ? "…" : `${call.prompt_tokens}+${call.completion_tokens} tokens, ${usd(call.cost_usd)}, ${seconds(call.duration_s)}${call.first_token_s ? `, first ${seconds(call.first_token_s)}` : ""}`} <${Fault} error=${call.error} /></dd>`)}

@@ -14,7 +14,7 @@ export const Overview = ({ view, rates }) => {
   const s = view.summary;
   const under = Object.values(s.runs || {}).reduce((a, b) => a + b, 0);
   return html`<section><h1>Overview</h1><div class="figures">
-    <${Figure} name="runs" value=${count(under)} more=${Object.entries({ ...s.runs, ...s.ended }).map(([name, n]) => `${n} ${name}`).join(", ") || "none yet"} href="#/runs" />
+    <${Figure} name="runs in progress" value=${count(under)} more=${Object.entries({ ...s.runs, ...s.ended }).map(([name, n]) => `${n} ${name}`).join(", ") || "none yet"} href="#/runs" />
     <${Figure} name="messages a second" value=${rates.handled.toFixed(1)} more=${`${count(s.waiting)} wait in mailboxes`} href="#/actors" />
     <${Figure} name="actors" value=${count(s.actors)} more=${`${s.restarting} restarting, ${s.restarts} restarts`} href="#/actors" />
     <${Figure} name="dead letters" value=${count(s.letters)} href="#/letters" />

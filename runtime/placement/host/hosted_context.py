@@ -9,6 +9,7 @@ from typing import Any, Protocol, Unpack, final
 import attrs
 
 from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Failure, Reply, SpawnOptions
+from actors.argument_checks import is_seconds
 from actors.errors import UsageError
 from actors.typevars import M
 from actors.words import repr_of
@@ -134,13 +135,13 @@ class HostedContext(ActorContext):
 
     def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_once``: the message waits in the runtime until it is time."""
-        if not delay_s >= 0:
+        if not is_seconds(delay_s):
             raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Fix: a delay of 0 or more.")
         self._schedule(delay_s, message, key, every=False)
 
     def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_every``."""
-        if not interval_s > 0:
+        if not is_seconds(interval_s, zero=False):
             raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Fix: an interval above 0.")
         self._schedule(interval_s, message, key, every=True)
 

@@ -51,6 +51,10 @@ class NodeSpeaker:
         """See ``Speaker.read``."""
         return self._types.read(data, self._addresses)
 
+    def check_type(self, name: str) -> None:
+        """See ``Speaker.check_type``."""
+        self._types.type_named(name)
+
     @property
     def _types(self) -> ActorCode:
         """The types that its module knows, looked up when it speaks, which few nodes do."""

@@ -56,6 +56,10 @@ class Speaker(Protocol):
         """A value that comes from it."""
         ...
 
+    def check_type(self, name: str) -> None:
+        """Raise ``NotPortable`` unless the class ``module:Class`` is one of those that both sides know of who speaks."""
+        ...
+
 
 speaking: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("understudy_speaking", default=None)
 """The placed actor in whose code, or that of its children, this runs; or the call of a placed node."""

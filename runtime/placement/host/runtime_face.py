@@ -7,13 +7,25 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Final, NoReturn, Unpack, cast, final
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.argument_checks import COROUTINE
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.typevars import In, M, Out
+from runtime.core.bus import subscribed_kind
+from runtime.core.refs import not_awaited
 from runtime.messages.modules import name_of
 from runtime.placement.call_payloads import unpacked
-from runtime.placement.graph_codes import GraphCode, code_of
+from runtime.placement.graph_codes import GraphCode
+from runtime.placement.host.call_checks import (
+    check_announced,
+    check_deadline,
+    checked_address,
+    checked_labels,
+    checked_name,
+    checked_run,
+    checked_topic,
+)
 from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, Speaker, here, speaker
 from runtime.placement.host.spawning_there import spawn_there
@@ -28,7 +40,7 @@ class HostedRuntime:
 
     def whereis(self, name: str) -> ActorRef[Any] | None:
         """See ``Runtime.whereis``. On a host it gives a ref without looking: asking no one raises ``ActorStopped``."""
-        return RemoteRef(name)
+        return RemoteRef(checked_name(name))
 
     async def spawn(
         self,
@@ -49,7 +61,7 @@ class HostedRuntime:
 
     async def stop(self, ref: ActorRef[Any]) -> None:
         """See ``Runtime.stop``."""
-        await speaker().ask({"op": "stop actor", "to": ref.address})
+        await speaker().ask({"op": "stop actor", "to": checked_address(ref, "stop")})
 
     async def run(
         self,
@@ -64,11 +76,11 @@ class HostedRuntime:
         """See ``Runtime.run``: the runtime runs it, and cancelling the call cancels it there. It takes no `budget`.
 
         Raises:
-            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph.
+            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph; an option is wrong.
         """
-        code = code_of(graph)
-        options = {"max_steps": max_steps, "run_id": run_id, "labels": labels}
-        data = await _asked("run", code, message, budget, options)
+        code = checked_run(graph, message, budget, run_id, max_steps)
+        options = {"max_steps": max_steps, "run_id": run_id, "labels": checked_labels(labels)}
+        data = await _asked("run", code, message, options)
         return cast("Out", code.read(data, _ADDRESSES))
 
     async def start(
@@ -87,29 +99,43 @@ class HostedRuntime:
         """See ``Runtime.start``: the run is the runtime's, and goes on when this host is lost. It takes no `budget`.
 
         Raises:
-            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph.
+            NotPortable: the message cannot travel. UsageError: the runtime does not have this graph; an option is wrong.
         """
-        code = code_of(graph)
+        code = checked_run(graph, message, budget, run_id, max_steps)
+        check_deadline(deadline_s)
         options = {
             "run_id": run_id,
             "max_steps": max_steps,
             "deadline_s": deadline_s,
-            "durable": durable,
-            "here": here,
-            "labels": labels,
+            "durable": bool(durable),
+            "here": bool(here),
+            "labels": checked_labels(labels),
         }
-        answer, _ = unpacked(await _asked("start run", code, message, budget, options))
+        answer, _ = unpacked(await _asked("start run", code, message, options))
         return HostedHandle(answer["run"], code, speaker())
 
     def publish(self, message: Any, *, topic: Hashable | None = None, everywhere: bool = False) -> int:
-        """See ``Runtime.publish``. On a host it returns 0: to how many it went is known in the runtime only."""
+        """See ``Runtime.publish``. On a host it returns 0: to how many it went is known in the runtime only.
+
+        Raises:
+            UsageError: the topic cannot travel. NotPortable: the message cannot. MessageTooLarge: it has too many bytes.
+        """
         me = speaker()
+        if type(message) is COROUTINE:
+            raise not_awaited(message, "message")
+        head = {"op": "publish", "topic": checked_topic(topic), "everywhere": bool(everywhere)}
         body = me.written(message, "what is published")
-        here(lambda: me.tell({"op": "publish", "topic": _topic(topic), "everywhere": everywhere}, body))
+        if everywhere:
+            check_announced(body)
+        here(lambda: me.tell(head, body))
         return 0
 
     def subscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
-        """See ``Runtime.subscribe``."""
+        """See ``Runtime.subscribe``.
+
+        Raises:
+            UsageError: an argument is wrong. NotPortable: `kind` is none of the types that the actor deals with.
+        """
         self._subscription("subscribe", kind, ref, topic)
 
     def unsubscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
@@ -119,7 +145,9 @@ class HostedRuntime:
     @staticmethod
     def _subscription(op: str, kind: type, ref: ActorRef[Any], topic: Hashable | None) -> None:
         me = speaker()
-        head = {"op": op, "kind": name_of(kind), "to": ref.address, "topic": _topic(topic)}
+        name = name_of(subscribed_kind(kind, topic))
+        me.check_type(name)
+        head = {"op": op, "kind": name, "to": checked_address(ref, op), "topic": checked_topic(topic)}
         here(lambda: me.tell(head))
 
     @property
@@ -178,12 +206,7 @@ class HostedHandle:
         return f"<HostedHandle {self.id!r}>"
 
 
-async def _asked(op: str, code: GraphCode, message: object, budget: object, options: Mapping[str, object]) -> bytes:
-    if budget is not None:
-        raise UsageError(
-            "budget= was used on a host; what a budget counts is in the process of the runtime.\n"
-            "  Fix: leave it out; give the budget to open_runtime(), or to the run that this is part of."
-        )
+async def _asked(op: str, code: GraphCode, message: object, options: Mapping[str, object]) -> bytes:
     head = {"op": op, "graph": code.name, "home": code.home, "digest": code.digest, "options": dict(options)}
     return await speaker().ask(head, code.written(message, _ADDRESSES))
 
@@ -211,9 +234,3 @@ def _lm(name: str | None) -> HostedLM:
         return me.ask({"op": "lm", "what": what, "model": name}, data, hear=hear)
 
     return HostedLM(me.models[name], ask)
-
-
-def _topic(topic: Hashable | None) -> str | int | float | bool | None:
-    if topic is None or isinstance(topic, str | int | float | bool):
-        return topic
-    raise UsageError(f"topic={topic!r} was used on a host, from where it cannot travel.\n  Fix: use a text or a number.")

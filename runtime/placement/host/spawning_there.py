@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.actor import ActorRef
-from actors.factories import check_factory
 from actors.placement_errors import NotPortable
 from actors.portable import portable_name, why_not_named
+from actors.words import repr_of
+from runtime.core.spawning import spawned_spec
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import unpacked
 from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, speaker
@@ -25,13 +26,14 @@ async def spawn_there(
     Raises:
         NotPortable: the runtime cannot find `factory` by name, or an argument cannot travel. And what ``spawn`` raises.
     """
-    check_factory(factory, args, "spawn")
+    spawned_spec("spawned" if name is None else name, factory, args, options)  # for what is wrong with the call
     called = getattr(factory, "__origin__", factory)
     why = why_not_named(called)
     if why is not None and "<locals>" not in getattr(called, "__qualname__", ""):
+        shown = getattr(factory, "__name__", repr_of(factory))
         raise NotPortable(
-            f"spawn({getattr(factory, '__name__', factory)!s}, place={options.get('place')!r}) on a host: the runtime finds what "
-            f"makes an actor by its name, and {why}.\n  Fix: move it to the top level of a module that both import."
+            f"spawn({shown}, place={options.get('place')!r}) on a host: the runtime finds what makes an actor by its name, and "
+            f"{why}.\n  Fix: move it to the top level of a module that both import."
         )
     code = ActorCode(factory)
     told = options_told(options)

@@ -158,7 +158,7 @@ class LocalResident:
         self.address: str = head["address"]
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
-        self.fence = stage.fence
+        self.fence: int = head["fence"] or stage.fence
         self.models: dict[str | None, str] = dict(head["models"])
         self.current_message: SentByRuntime | None = None
         self._stage = stage
@@ -366,6 +366,10 @@ class LocalResident:
     def read(self, data: bytes) -> Any:
         """See ``Speaker.read``."""
         return self._code.read(data, self._stage.addresses)
+
+    def check_type(self, name: str) -> None:
+        """See ``Speaker.check_type``."""
+        self._code.type_named(name)
 
     # --- Overseer ---------------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class RayHosts:
     token_path: str | Path | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(is_a(str, Path)), repr=False
     )
-    """The file with the cluster's token; by default as Ray finds it."""
+    """The file with the cluster's token, no matter what ``RAY_AUTH_TOKEN`` says; by default as Ray finds it."""
     tls: bool = attrs.field(default=True, kw_only=True, validator=is_a(bool))
     """Whether the connections of hosts are encrypted, with a certificate that this process makes for itself."""
     window: int = attrs.field(default=64, kw_only=True, validator=is_count(least=1))
@@ -134,7 +134,9 @@ async def opened_cluster(hosts: RayHosts, command: Iterable[str]) -> AsyncGenera
         UsageError: the cluster is not used. PlaceUnavailable: it cannot be joined.
     """
     certificate = own_certificate() if hosts.tls else None
-    token = {} if hosts.token_path is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(hosts.token_path)}
+    token: dict[str, str | None] = {}
+    if hosts.token_path is not None:  # a token in the environment would come before the path, and is another cluster's
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(hosts.token_path), "RAY_AUTH_TOKEN": None}
     failure: BaseException | None = None
     async with launched(tuple(command), token) as launching, trio.open_nursery() as nursery:
         nursery.start_soon(launching.carry)

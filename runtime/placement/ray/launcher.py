@@ -6,6 +6,7 @@ each host, and counts what it needs; the guardian dials the runtime, and nothing
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import ipaddress
 import json
@@ -15,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from actors.words import said
@@ -79,6 +80,8 @@ class HostToPlace:
         self.is_placed = False
         self.was_told = False
         """Whether the runtime knows that no node has room."""
+        self.is_to_end = False
+        """Whether the runtime wants its end, and Ray has not taken that yet."""
 
 
 class Launcher:
@@ -90,6 +93,8 @@ class Launcher:
         self._inbox = inbox
         self._is_open = is_open
         self._starts: dict[int, HostToPlace] = {}
+        self._logged = ""
+        """What was logged last: it may be the same twice a second for minutes."""
 
     def join(self) -> str:
         """Join the cluster; the address by which its nodes know this machine."""
@@ -102,9 +107,11 @@ class Launcher:
         """Do as told, until nothing more is."""
         while True:
             try:
-                line = self._inbox.get(timeout=LOOK_S if self._waiting() else None)
+                line = self._inbox.get(timeout=LOOK_S if self._waiting() or self._to_end() else None)
             except queue.Empty:
-                self._look()
+                self._attempt("tell which nodes have room", self._look)
+                for start in self._to_end():
+                    self._kill(start)
                 continue
             if line is None:
                 return
@@ -124,16 +131,33 @@ class Launcher:
     def _waiting(self) -> list[HostToPlace]:
         return [start for start in self._starts.values() if not start.is_placed]
 
+    def _to_end(self) -> list[HostToPlace]:
+        return [start for start in self._starts.values() if start.is_to_end]
+
     def _start(self, number: int, ticket: Mapping[str, Any]) -> None:
-        if self._is_open and (far := [each for each in self._addresses() if not is_loopback(each)]):
-            say(said="gone", id=number, how=open_to_all(far[0]))
-            return
         start = self._starts[number] = HostToPlace(number, self._needs())
         try:
-            self._look()
+            if self._is_open and (far := [each for each in self._addresses() if not is_loopback(each)]):
+                self._inbox.put({"op": "gone", "id": number, "how": open_to_all(far[0])})
+                return
+            self._attempt("tell which nodes have room", self._look)
             self._ask_for(start, dict(ticket))
         except Exception as error:  # noqa: BLE001 - the others go on
             self._inbox.put({"op": "gone", "id": number, "how": f"Ray does not start its guardian: {said(error)}"})
+
+    def _attempt(self, what: str, call: Callable[[], None]) -> bool:
+        """Whether Ray did what was asked of it. An error is logged, and what needs it is done again: other hosts are well."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - of another library, whose head may be away for a minute
+            words = f"Ray did not {what}, and is asked again: {said(error)}"
+            if words != self._logged:
+                self._logged = words
+                sys.stderr.write(f"understudy: the launcher of {self._told['address']}: {words}\n")
+                sys.stderr.flush()
+            return False
+        self._logged = ""
+        return True
 
     def _ask_for(self, start: HostToPlace, ticket: dict[str, Any]) -> None:
         resources = dict(self._told["resources"])
@@ -144,10 +168,10 @@ class Launcher:
         number, tell = start.number, self._inbox.put
 
         def when_placed(done: Future[str]) -> None:
-            tell({"op": "placed", "id": number, "error": done.exception()})
+            tell({"op": "placed", "id": number, "error": error_of(done)})
 
         def when_ended(done: Future[None]) -> None:
-            tell({"op": "gone", "id": number, "how": how(done.exception())})
+            tell({"op": "gone", "id": number, "how": how(error_of(done))})
 
         placed.future().add_done_callback(when_placed)
         guarded.future().add_done_callback(when_ended)
@@ -161,7 +185,12 @@ class Launcher:
     def _end(self, number: int) -> None:
         start = self._starts.get(number)
         if start is not None and start.actor is not None:
-            self._ray.kill(start.actor, no_restart=True)
+            start.is_to_end = True
+            self._kill(start)
+
+    def _kill(self, start: HostToPlace) -> None:
+        if self._attempt("end a guardian", lambda: self._ray.kill(start.actor, no_restart=True)):
+            start.is_to_end = False
 
     def _needs(self) -> dict[str, float]:
         needs = {"CPU": self._told["num_cpus"], **self._told["resources"]}
@@ -207,6 +236,14 @@ def holds(free: Mapping[str, float], needs: Mapping[str, float]) -> bool:
     return all(free.get(name, 0.0) >= amount for name, amount in needs.items())
 
 
+def error_of(done: Future[Any]) -> BaseException | None:
+    """With what a call of Ray's has failed."""
+    try:
+        return done.exception()
+    except CancelledError as error:
+        return error
+
+
 def how(error: BaseException | None) -> str:
     """How a guardian ended, in one line."""
     if error is None:
@@ -238,6 +275,10 @@ def open_to_all(address: str) -> str:
 # --- what a cluster asks for ----------------------------------------------------------------------------------------------
 
 
+_probes: set[subprocess.Popen[str]] = set()
+"""The processes that look now: they end with this one."""
+
+
 def probe(address: str) -> dict[str, Any]:
     """Whether a cluster answers a process with the tokens of this one, and the addresses of its nodes."""
     try:
@@ -254,17 +295,26 @@ def probed(address: str, **environment: str) -> dict[str, Any]:
     inherited = {name: value for name, value in os.environ.items() if environment == {} or not name.startswith("RAY_AUTH")}
     command = [sys.executable, "-P", __file__, PROBE, address]
     told = json.dumps({"path": sys.path}) + "\n"
+    with subprocess.Popen(
+        command,
+        env={**inherited, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        _probes.add(process)
+        try:
+            written, errors = process.communicate(told, timeout=PROBE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return {"failed": f"nothing answers there within {PROBE_S:g} s"}
+        finally:
+            _probes.discard(process)
     try:
-        done = subprocess.run(
-            command, env={**inherited, **environment}, input=told, capture_output=True, text=True, timeout=PROBE_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"nothing answers there within {PROBE_S:g} s"}
-    lines = done.stdout.splitlines()
-    try:
-        found: dict[str, Any] = json.loads(lines[-1])
+        found: dict[str, Any] = json.loads(written.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"failed": f"the process that looked ended with exit code {done.returncode}: {done.stderr[-500:]}"}
+        return {"failed": f"the process that looked ended with exit code {process.returncode}: {errors[-500:]}"}
     return found
 
 
@@ -310,10 +360,16 @@ def listen(inbox: queue.SimpleQueue[Any]) -> None:
     """Pass on what the runtime says; at the end of that, end, even if Ray hangs."""
     for line in sys.stdin.buffer:
         inbox.put(json.loads(line))
-    timer = threading.Timer(END_S, os._exit, (0,))
+    _end_after(END_S)
+    for process in list(_probes):
+        process.kill()
+    inbox.put(None)
+
+
+def _end_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, os._exit, (0,))
     timer.daemon = True
     timer.start()
-    inbox.put(None)
 
 
 def main() -> None:
@@ -325,6 +381,7 @@ def main() -> None:
     told = json.loads(sys.stdin.buffer.readline())
     sys.path[:] = told["path"]
     if sys.argv[1:2] == [PROBE]:
+        _end_after(PROBE_S)  # who has started it may be gone
         say(**probe(sys.argv[2]))
         return
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -341,7 +398,8 @@ def main() -> None:
         say(said="failed", why=said(error))
         return
     launcher.work()
-    ray.shutdown()
+    with contextlib.suppress(Exception):  # this process ends now, and with it all that Ray holds for it
+        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -207,13 +207,14 @@ def _unreachable(how: str, settings: Mapping[str, Any]) -> PlaceUnavailable:
 
 
 @contextlib.asynccontextmanager
-async def launched(command: Sequence[str], environment: Mapping[str, str]) -> AsyncGenerator[Launching]:
-    """Run a launcher until the block is left."""
+async def launched(command: Sequence[str], environment: Mapping[str, str | None]) -> AsyncGenerator[Launching]:
+    """Run a launcher until the block is left. A variable of its environment that is None is not set there."""
+    all_of_it = {**os.environ, **environment}
     process = await trio.lowlevel.open_process(
         list(command),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **environment},
+        env={name: value for name, value in all_of_it.items() if value is not None},
         start_new_session=True,  # a Ctrl-C in the terminal is the runtime's
     )
     try:

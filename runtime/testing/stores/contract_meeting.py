@@ -76,5 +76,5 @@ async def _heard(store: NewsStore, count: int) -> list[bytes]:
     found: list[bytes] = []
     with trio.fail_after(10):
         while len(found) < count:
-            found += await store.announced()
+            found += [news for news in await store.announced() if isinstance(news, bytes)]
     return sorted(found)

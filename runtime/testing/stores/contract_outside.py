@@ -108,6 +108,22 @@ class OutsideContract:
 
             assert [run.id for run in await store.claim({("g", "1")}, 10)] == ["missed"]
 
+    async def test_a_run_that_was_taken_again_is_not_given_up_by_a_call_for_an_earlier_life(self, make_store: MakeStore) -> None:
+        """The answer to the first call was lost, and the second comes when this worker has the run again."""
+        async with opened(make_store) as store:
+            await create(store)
+            await store.release("r", StoredStatus.READY, store.wall_time(), life=1)
+            [run] = await store.claim({("g", "1")}, 10)
+            assert run.lives == 2
+            await store.release("r", StoredStatus.READY, store.wall_time(), life=1)
+
+            found = await store.run("r")
+            assert found is not None
+            assert (found.owner, found.lives) == (run.owner, 2)
+            assert await written(store, record(store, 2)) is None
+            await store.release("r", StoredStatus.READY, store.wall_time(), life=2)
+            assert [each.lives for each in await store.claim({("g", "1")}, 10)] == [3]
+
     async def test_a_question_is_open_until_it_is_answered(self, make_store: MakeStore) -> None:
         """Asked and answered in the same transaction as the records that say so."""
         async with opened(make_store) as store:

@@ -163,9 +163,17 @@ class CrashingStore(PassingStore):
         """See ``Store.take``."""
         return await self._called(partial(self._store.take, run, only), "take")
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
-        await self._called(partial(self._store.release, run, status, wake_at, looked_at=looked_at), "release")
+        await self._called(partial(self._store.release, run, status, wake_at, looked_at=looked_at, life=life), "release")
 
     async def post(self, item: Posted) -> bool:
         """See ``Store.post``."""

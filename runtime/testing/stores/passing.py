@@ -66,9 +66,17 @@ class PassingStore:
         """See ``Store.take``."""
         return await self._store.take(run, only)
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         """See ``Store.release``."""
-        await self._store.release(run, status, wake_at, looked_at=looked_at)
+        await self._store.release(run, status, wake_at, looked_at=looked_at, life=life)
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""

@@ -33,6 +33,8 @@ async def shout(question: Question) -> Answer:
     """Shouts."""
     if question.text == "fail":
         raise LookupError("no \\x1b[31m answer")
+    if question.text == "fail at length":
+        raise LookupError("no answer " * 100)
     return Answer(question.text.upper())
 '''
 
@@ -72,6 +74,18 @@ def test_a_failed_run_is_recorded_to_its_end_and_its_errors_cannot_move_the_curs
     out = capsys.readouterr().out
     assert "shout/shout/0, attempt 1, failed: LookupError: no  answer" in out.replace("no answer", "no  answer")
     assert "\x1b" not in out
+
+
+def test_a_long_error_takes_several_lines_and_is_cut_after_four(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert record("fail at length") == 1
+    capsys.readouterr()
+
+    assert main(["trace", "run.jsonl"]) == 0
+
+    first, *more = capsys.readouterr().out.splitlines()[-4:]
+    assert "shout/shout/0, attempt 1, failed: LookupError: no answer" in first
+    assert all(line.startswith("    ") and len(line) <= 80 for line in more)
+    assert more[-1].endswith((" …", " ..."))
 
 
 @pytest.mark.parametrize(("name", "begin"), [("x.html", "<!doctype html>"), ("x.json", "{"), ("x.svg", "<svg ")])

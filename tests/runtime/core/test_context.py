@@ -25,6 +25,7 @@ from actors import (
     Terminated,
     UsageError,
 )
+from actors.words import repr_of
 from tests.runtime.cast import (
     AT_ONCE,
     PATIENT,
@@ -252,12 +253,21 @@ async def test_PK_T03_a_fixed_rate_timer_does_not_pile_up_behind_a_slow_handler(
     assert log == [(4.5, "tick"), (5.0, "tick"), (6.0, "tick")]
 
 
+HUGE = 10**400
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (("schedule_once", -1, "x"), "schedule_once(-1): expected seconds >= 0.\n  Fix: a delay of 0 or more."),
         (("schedule_every", 0, "x"), "schedule_every(0): expected seconds > 0.\n  Fix: an interval above 0."),
         (("schedule_every", math.nan, "x"), "schedule_every(nan): expected seconds > 0.\n  Fix: an interval above 0."),
+        (("schedule_once", "a", "x"), "schedule_once('a'): expected seconds >= 0.\n  Fix: a delay of 0 or more."),
+        (("schedule_every", None, "x"), "schedule_every(None): expected seconds > 0.\n  Fix: an interval above 0."),
+        (
+            ("schedule_once", 10**400, "x"),
+            f"schedule_once({repr_of(10**400)}): expected seconds >= 0.\n  Fix: a delay of 0 or more.",
+        ),
     ],
 )
 async def test_impossible_timers_are_refused(call, words, virtual_clock, log):

@@ -105,11 +105,19 @@ class AnsweredInBetween(PassingStore):
         self.answer: Callable[[], Awaitable[None]] | None = None
         self._crash = store.crash
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+    async def release(
+        self,
+        run: str,
+        status: StoredStatus,
+        wake_at: datetime | None,
+        *,
+        looked_at: int | None = None,
+        life: int | None = None,
+    ) -> None:
         if self.answer is not None:
             await self.answer()
             await trio.testing.wait_all_tasks_blocked()  # it is handed to the worker, which has no such run any more
-        await super().release(run, status, wake_at, looked_at=looked_at)
+        await super().release(run, status, wake_at, looked_at=looked_at, life=life)
         if self.answer is not None:
             self._crash()
 

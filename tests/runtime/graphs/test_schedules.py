@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -94,6 +95,11 @@ def test_the_latest_of_years_of_seconds_is_found_without_counting_them():
     assert Times.of(1, None, None, "UTC").latest(utc("2000-01-01T00:00"), utc("2026-01-01T00:00")) == utc("2026-01-01T00:00")
 
 
+class Unsayable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -102,6 +108,11 @@ def test_the_latest_of_years_of_seconds_is_found_without_counting_them():
         ({"every_s": 0}, "whole number of seconds"),
         ({"every_s": 1.5}, "whole number of seconds"),
         ({"every_s": True}, "whole number of seconds"),
+        ({"every_s": math.inf}, "whole number of seconds"),
+        ({"every_s": math.nan}, "whole number of seconds"),
+        ({"every_s": 10**5000}, "whole number of seconds"),
+        ({"every_s": 10**12}, "at most a century"),
+        ({"cron": Unsayable()}, "expected text"),
         ({"cron": "61 * * * *"}, "Bad minute"),
         ({"cron": "every day"}, "Wrong number of fields"),
         ({"cron": 5}, "expected text"),

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 import trio
 
-from actors.store_errors import StoreError, StoreInUse
+from actors.store_errors import StoreDamaged, StoreError, StoreInUse
 from runtime.journal import lease as leases
 from runtime.journal.lease import take_over
 from runtime.journal.meeting import NameHolder
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_meeting import PostgresMeeting
 from runtime.journal.postgres_pool import ConnectionPool
-from runtime.journal.postgres_wire import Address
+from runtime.journal.postgres_wire import Address, StatementResult
 from tests.runtime.journal.postgres_server import Server
 from tests.runtime.journal.test_postgres_workers import open_store
 
@@ -152,6 +152,68 @@ async def test_what_the_server_carries_out_late_changes_no_name(
         assert await two.hold("index") == NameHolder("two", 3)
         await late.again()
         assert await one.holder("index") == NameHolder("two", 3)
+
+
+# --- news -----------------------------------------------------------------------------------------------------------------
+
+
+class Key:
+    """Opens only what it has sealed itself."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def seal(self, data: bytes, _: bytes) -> bytes:
+        return self._key + data
+
+    def open(self, data: bytes, _: bytes) -> bytes:
+        if not data.startswith(self._key):
+            raise ValueError("another key")
+        return data.removeprefix(self._key)
+
+
+async def test_news_that_cannot_be_opened_takes_no_other_with_it(postgres: Server, schema: str) -> None:
+    async with (
+        open_store(postgres.dsn, schema, "one", 30, codec=Key(b"1")) as (one, _),
+        open_store(postgres.dsn, schema, "two", 30, codec=Key(b"2")) as (two, _),
+        open_store(postgres.dsn, schema, "third", 30, codec=Key(b"1")) as (third, _),
+    ):
+        await one.announce(b"a")
+        await two.announce(b"b")
+        await one.announce(b"c")
+        heard: list[bytes | StoreDamaged] = []
+        with trio.fail_after(PATIENCE_S):
+            while len(heard) < 3:
+                heard += await third.announced()
+        assert heard[::2] == [b"a", b"c"]
+        assert isinstance(heard[1], StoreDamaged)
+        assert "another key" in str(heard[1])
+
+
+async def test_news_are_read_once_however_long_a_transaction_is_at_work(
+    postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(postgres.dsn, schema, "one", 30) as (one, _), open_store(postgres.dsn, schema, "two", 30) as (two, _):
+        rows: list[tuple[Any, ...]] = []
+        read = two._pool.read
+
+        async def counted(statement: str, *values: Any) -> StatementResult:
+            answer = await read(statement, *values)
+            if "news" in statement:
+                rows.extend(row for row in answer.rows if row[1] is not None)
+            return answer
+
+        monkeypatch.setattr(two._pool, "read", counted)
+        insert = f"insert into {schema}.news(owner, data, at) values ('third', %s, now())".encode()
+        with psycopg.connect(postgres.dsn) as slow, trio.fail_after(PATIENCE_S):
+            slow.execute(insert, [b"late"])
+            for number in range(5):
+                await one.announce(b"%d" % number)
+                assert list(await two.announced()) == [b"%d" % number]
+            assert len(rows) == 5
+            slow.commit()
+            assert list(await two.announced()) == [b"late"]
+            assert len(rows) == 6
 
 
 # --- opening that fails ---------------------------------------------------------------------------------------------------

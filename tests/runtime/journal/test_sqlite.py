@@ -42,6 +42,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "runs.db"
 
 
+async def rested(store: SqliteStore) -> None:
+    """Return when the thread is home again that has the connection: what is appended then is written immediately."""
+    while store._writer()[0]._is_busy:
+        await trio.lowlevel.checkpoint()
+
+
 # --- the order --------------------------------------------------------------------------------------------------------------
 
 
@@ -92,8 +98,7 @@ async def test_a_plain_record_of_another_run_does_not_wait_for_a_sync(path, monk
         await create(store)
         await create(store, new_run("other"))
         assert isinstance(store, SqliteStore)
-        while store._writer()[0]._is_busy:
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         monkeypatch.setattr(LogFile, "sync", slow)
         told: list[object] = []
         try:
@@ -125,8 +130,7 @@ async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by
         await create(store)
         assert isinstance(store, SqliteStore)
         writer = store._writer()[0]
-        while writer._is_busy:
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         monkeypatch.setattr(LogFile, "sync", slow)
         told: list[int] = []
         try:
@@ -134,8 +138,7 @@ async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by
             writer._pages = sqlite_writer.LOG_PAGES  # so the other thread does the next
             store.append([record(store, 3)], True, lambda error: told.append(3))
             with trio.fail_after(60):
-                while writer._is_busy:
-                    await trio.lowlevel.checkpoint()
+                await rested(store)
             assert told == []
         finally:
             synced.set()
@@ -218,12 +221,74 @@ async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_
         with monkeypatch.context() as patched:
             patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
             store.append([row], True, told.append)
-        [error] = told
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await create(store, new_run("never"))
+            patched.setattr("trio._core._thread_cache.ThreadCache.start_thread_soon", refuse)
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            with pytest.raises(StoreUnavailable, match="new thread"):
+                await store.run("r")
+        (error,) = told
         assert isinstance(error, StoreUnavailable)
-        assert "can't start new thread" in str(error)
+        assert "Fix: let this process have more threads" in str(error)
 
         assert await written(store, row, sync=True) is None
         assert [each.seq for each in await journal(store)] == [1, 2]
+
+
+async def test_what_waits_when_no_thread_can_go_on_with_it_is_told_so_and_written_later(path, monkeypatch):
+    """The thread came back, more had come meanwhile, and there was no thread any more."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        told: list[object] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
+            writer._is_busy = True  # as while a thread is about to come back
+            store.append([record(store, 2)], True, told.append)
+            store.append([record(store, 3)], True, told.append)
+            writer._rested(outcome.Value(()))
+        assert [type(each) for each in told] == [StoreUnavailable, StoreUnavailable]
+        assert writer.queued == 0
+
+        for seq in (2, 3):
+            assert await written(store, record(store, seq), sync=True) is None
+        assert [each.seq for each in await journal(store)] == [1, 2, 3]
+
+
+async def test_a_store_is_closed_whatever_fills_the_threads_of_the_program(path):
+    """Calls of the program's own that block have all of trio's threads, and no one knows for how long."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    borrowers = [object() for _ in range(int(limiter.total_tokens))]
+    for borrower in borrowers:
+        await limiter.acquire_on_behalf_of(borrower)
+    try:
+        with trio.fail_after(60):
+            async with opened(lambda: SqliteStore(path)) as store:
+                await create(store)
+                assert await store.run("r") is not None
+    finally:
+        for borrower in borrowers:
+            limiter.release_on_behalf_of(borrower)
+
+
+async def test_a_store_is_closed_without_a_thread(path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with trio.open_nursery() as nursery:
+        store = SqliteStore(path)
+        await store.open("worker", nursery)
+        await create(store)
+        with monkeypatch.context() as patched:
+            patched.setattr("trio._threads.start_thread_soon", refuse)
+            await store.close()
+    async with opened(lambda: SqliteStore(path)) as again:
+        assert len(await journal(again)) == 1
 
 
 async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_written(path, monkeypatch):
@@ -250,6 +315,29 @@ async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_
 
     assert caught.group_contains(ArithmeticError)
     assert told == [None]
+
+
+async def test_an_error_of_the_sync_itself_ends_the_nursery_and_who_waits_is_told(path, monkeypatch):
+    told: list[Any] = []
+
+    def fail(_: LogFile) -> None:
+        raise ArithmeticError("a mistake")
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            await rested(store)
+            monkeypatch.setattr(LogFile, "sync", fail)
+            told.append(await written(store, record(store, 2), sync=True))
+            await trio.sleep_forever()
+
+    with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ArithmeticError)
+    assert type(told[0]) is StoreError
+    assert "a mistake" in str(told[0])
 
 
 async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypatch):
@@ -307,8 +395,7 @@ async def test_the_writer_waits_for_a_program_that_has_locked_the_file_and_the_l
                 other.execute("rollback")
 
         other.execute("begin immediate")
-        while writer._is_busy:  # with the sync of the run's start
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         assert isinstance(await written(store, record(store, 2)), StoreUnavailable)
         writer._db.set_trace_callback(look)
         with trio.fail_after(60):
@@ -333,8 +420,7 @@ async def test_a_work_that_fails_leaves_nothing_behind_and_undoes_no_other(path,
         await create(store)
         assert isinstance(store, SqliteStore)
         writer, others = store._writer()[0], list[Any]()
-        while writer._is_busy:  # with the sync of the run's start
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         commits = writer.commits
         if not is_alone:
             writer._is_busy = True  # so all of it waits for one transaction
@@ -719,8 +805,7 @@ async def test_after_a_sync_that_failed_none_is_believed_before_the_log_was_copi
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
         assert isinstance(store, SqliteStore)
-        while store._writer()[0]._is_busy:
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         monkeypatch.setattr(LogFile, "sync", fail)
         reader = sqlite3.connect(path, isolation_level=None)
         if is_read:

@@ -1,7 +1,8 @@
 """A launcher without Ray: it speaks the same lines, and starts the same guardians, as processes of this machine.
 
 What hosts are to hold decides what it does: `{"nowhere": 1}` fits on no node, `{"open": 1}` is a cluster that anybody may use,
-`{"away": 1}` is one that does not answer, and with `{"broken": 1}` each guardian ends before it dials.
+`{"away": 1}` is one that does not answer, and says how it was to be asked; with `{"broken": 1}` each guardian ends before it
+dials.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Fake:
 def launch() -> None:
     told = json.loads(sys.stdin.buffer.readline())
     if "away" in told["resources"]:
-        say(said="failed", why="RpcError: nobody answers")
+        asked = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
+        say(said="failed", why=f"RpcError: nobody answers {json.dumps(asked, sort_keys=True)}")
         return
     if "open" in told["resources"]:
         say(said="unfit", why="the cluster runs the code of anybody who reaches it")

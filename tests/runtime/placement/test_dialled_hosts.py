@@ -130,6 +130,15 @@ async def test_a_cluster_that_cannot_be_joined_says_why():
             await runtime.deploy(parts.graph)
 
 
+async def test_the_path_of_a_token_comes_before_a_token_in_the_environment(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another cluster's")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    asked = '{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/run/token"}'
+    async with open_runtime(places={"cpu": fake(1, resources={"away": 1}, token_path="/run/token")}) as runtime:
+        with pytest.raises(PlaceUnavailable, match=f"nobody answers {asked}"), trio.fail_after(PATIENCE_S):
+            await runtime.deploy(parts.graph)
+
+
 async def test_a_guardian_that_ends_before_it_dials_says_why():
     crashes: list[ActorCrashed] = []
     place = fake(1, resources={"broken": 1})

@@ -64,4 +64,4 @@ async def test_no_request_breaks_the_service(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 async def test_no_request_of_many_breaks_the_service(tmp_path: Path) -> None:
-    await fuzzed(tmp_path, ["coverage", "fuzzing", "stateful"], 10)
+    await fuzzed(tmp_path, ["examples", "coverage", "fuzzing", "stateful"], 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from tests.runtime.serve.cast import Client as ASGIClient
 from tests.runtime.serve.listening import SERVERS, listening
 from tests.runtime.serve.test_gate import BAD_JSON
 from tests.runtime.serve.test_question_routes import letters
+from tests.runtime.serve.test_restarts import Lives
 
 ERAS = ("2026-07-28", "legacy")
 # The library's client leaves its streams to the garbage collector.
@@ -266,7 +267,9 @@ HELLO = {
 BOTH = {"accept": "application/json, text/event-stream"}
 
 
-def call(name: str, state: str | None = None, **arguments: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def call(
+    name: str, state: str | None = None, answers: Mapping[str, Any] | None = None, **arguments: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
     """A call in the new era: its body and its headers."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": ERAS[0],
@@ -275,7 +278,7 @@ def call(name: str, state: str | None = None, **arguments: Any) -> tuple[dict[st
     }
     params: dict[str, Any] = {"name": name, "arguments": arguments, "_meta": meta}
     if state is not None:
-        params |= {"requestState": state, "inputResponses": {}}
+        params |= {"requestState": state, "inputResponses": answers or {}}
     headers = {**BOTH, "mcp-protocol-version": ERAS[0], "mcp-method": "tools/call", "mcp-name": name}
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers
 
@@ -341,6 +344,29 @@ async def test_the_state_that_a_client_sends_back_is_its_callers_and_cannot_be_f
         ):
             assert refused["error"]["message"] == "Invalid or expired requestState"
         assert (await again(keys.ann, state))["result"]["resultType"] == "input_required"  # nothing was answered
+
+
+async def test_another_process_with_the_same_keys_and_store_takes_the_answer(virtual_clock: Any) -> None:
+    lives = Lives(letters(), faces=[MCPFace(keys=[b"k" * 32])])
+    async with lives.life() as client:
+        body, headers = call("letters", number=7)
+        asked = (await client.post("/mcp", body, headers=headers)).json()["result"]
+    answer = {"action": "accept", "content": {"answer": "Approved", "Approved.remark": "well done"}}
+    async with lives.life() as client:
+        body, headers = call("letters", asked["requestState"], dict.fromkeys(asked["inputRequests"], answer), number=7)
+        done = (await client.post("/mcp", body, headers=headers)).json()["result"]
+
+    assert (done["resultType"], done["structuredContent"]) == ("complete", {"text": "sent well done"})
+
+
+async def test_another_process_does_not_know_a_session() -> None:
+    async with serving(faces=[MCPFace()]) as client:
+        begun = await client.post("/mcp", HELLO, headers=BOTH)
+    session = {**BOTH, "mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
+    async with serving(faces=[MCPFace()]) as client:
+        reply = await client.post("/mcp", {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, headers=session)
+
+    assert reply.status == 404
 
 
 async def test_the_host_and_the_origin_are_looked_at() -> None:

@@ -285,3 +285,16 @@ async def test_what_a_node_reports_is_streamed_while_it_works(content: Any, virt
     ]
     assert [round(each["elapsed_s"]) for each in reports] == [0, 1]
     assert ("page 2" in str(reports[1])) is (content == "full")
+
+
+async def test_head_of_a_stream_is_its_headers_alone(virtual_clock: Any) -> None:
+    async with serving(inspector=True) as client:
+        await client.start("a", wait=None, wait_s=60)
+        run = (await client.get("/v1/runs")).json()["runs"][0]["id"]
+        begun = trio.current_time()
+        replies = [await client.call("HEAD", path, headers=SSE) for path in (f"/v1/runs/{run}/events", "/inspector/api/changes")]
+
+        assert trio.current_time() - begun < 1, "the run goes on for a minute"
+    for reply in replies:
+        assert (reply.status, reply.body, reply.is_whole) == (200, b"", True)
+        assert reply.headers["content-type"].startswith("text/event-stream")
