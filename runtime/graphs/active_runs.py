@@ -71,10 +71,18 @@ class ActiveRuns:
 
     async def taking(self, graph: Graph, max_steps: float) -> Deployment:
         """The deployed graph, if runs are taken."""
+        self._check_taken(max_steps)
+        return await self._deployments.of(graph)
+
+    def taking_now(self, graph: Graph, max_steps: float) -> Deployment | None:
+        """The same of a graph that is deployed already; None if it is not."""
+        self._check_taken(max_steps)
+        return self._deployments.known(graph)
+
+    def _check_taken(self, max_steps: float) -> None:
         if self.is_draining and current_cell.get() is None:  # a run that drains may still need runs inside it
             raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         check_max_steps(max_steps)
-        return await self._deployments.of(graph)
 
     def activate(
         self, deployment: Deployment, state: RunState, message: object, max_steps: float, events: EventStream | None = None

@@ -160,13 +160,16 @@ class Deployments:
             UsageError: it isn't a graph, or was changed after it was deployed. And what :meth:`deploy` raises.
         """
         check_graph(graph)
-        known = await self._running(graph)
-        if graph.plan() is not known.plan:
-            raise UsageError(
-                f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"
-                "  Fix: declare all nodes before the first run."
-            )
-        return known
+        return _unchanged(graph, await self._running(graph))
+
+    def known(self, graph: Graph) -> Deployment | None:
+        """The deployment of `graph`; None if it is not deployed, or takes no more runs.
+
+        Raises:
+            UsageError: it was changed after it was deployed.
+        """
+        known = self._by_graph.get(graph)
+        return None if known is None or not known.is_running else _unchanged(graph, known)
 
     async def _running(self, graph: Graph) -> Deployment:
         """The deployment of `graph`, which is deployed now if it is not. Not a checkpoint if it is."""
@@ -203,6 +206,15 @@ class Deployments:
     def named(self, name: str) -> Deployment | None:
         """One of a graph of that name."""
         return next((each for each in self._by_graph.values() if each.graph.name == name), None)
+
+
+def _unchanged(graph: Graph, known: Deployment) -> Deployment:
+    if graph.plan() is not known.plan:
+        raise UsageError(
+            f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"
+            "  Fix: declare all nodes before the first run."
+        )
+    return known
 
 
 def _graphs_within(plan: Plan) -> Iterator[Graph]:

@@ -176,6 +176,15 @@ class Deployment(Generic[In, Out]):
 
         return asked
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether runs may have to wait for others."""
+        return self._turns is not None
+
+    def admit_now(self, run: ActiveRun) -> None:
+        """`run` begins now. Not where runs take turns."""
+        self._runs[run] = None
+
     async def admit(self, run: ActiveRun) -> None:
         """Wait until `run` may begin. Cancelled, or cancelled as a run meanwhile, it is over."""
         self._runs[run] = None

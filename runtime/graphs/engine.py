@@ -150,6 +150,21 @@ class Engine:
             await launch.begin()
         return self._seen(launch.run)
 
+    @trio.lowlevel.enable_ki_protection  # as below
+    def start_now(self, graph: Graph, message: object, run_id: str, max_steps: float) -> ActiveRun | None:
+        """Start a run, if nothing of that has to wait; None, and nothing is done, if it has to, or if runs are stored."""
+        deployment = None if self._durable is not None or on_duty() is not None else self._active.taking_now(graph, max_steps)
+        if deployment is None or deployment.takes_turns:
+            return None
+        state = RunState(deployment.routing, self._active.new_id(graph, run_id))
+        commands = state.start(message)
+        if not all(deployment.pools[each.node].mailbox.has_room for each in commands.deliveries):
+            return None
+        run = self._active.activate(deployment, state, message, max_steps)
+        deployment.admit_now(run)
+        run.begin_now(message, commands)
+        return run
+
     def _seen(self, run: ActiveRun) -> ActiveRun | StoredView:
         return run if self._durable is None else self._durable.seen(run)
 

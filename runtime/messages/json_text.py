@@ -38,7 +38,9 @@ def parse(text: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
         raise _unread(f"the text has more than {max_bytes:,} bytes")
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(decoded, object_pairs_hook=_object)
+        if decoded.startswith("\ufeff"):
+            raise _unread("it begins with a byte order mark, which JSON does not have")
+        value = _decode(decoded)
     except UnicodeDecodeError as error:
         raise _unread(f"the text is not UTF-8 (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -114,3 +116,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _unread(reason: str) -> Exception:
     return invalid("This is not JSON that can be read", [FieldProblem((), reason)])
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_object).decode

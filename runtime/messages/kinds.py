@@ -6,6 +6,8 @@ import collections.abc
 import enum
 import types
 import typing
+import weakref
+from collections.abc import Mapping
 from typing import Any, Final, cast, final
 
 import attrs
@@ -52,10 +54,17 @@ _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMappin
 _PLAIN: Final = {kind: Declared(JsonForm.SCALAR, kind) for kind in SCALARS}
 
 
+_messages: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Classes of which it is known that they are message types: those that nothing but their own declaration says more of."""
+
+
 def declared(annotation: Any) -> Declared:
     """What `annotation` means; a type that nothing here knows is left to pydantic."""
-    if is_exactly(annotation, type) and (plain := _PLAIN.get(annotation)) is not None:
-        return plain
+    if is_exactly(annotation, type):
+        if (plain := _PLAIN.get(annotation)) is not None:
+            return plain
+        if annotation in _messages:
+            return Declared(JsonForm.MESSAGE, annotation)
     if isinstance(annotation, typing.NewType):
         return declared(annotation.__supertype__)
     if isinstance(annotation, typing.TypeVar):
@@ -80,6 +89,8 @@ def _of_class(annotation: Any, plain: Any, arguments: tuple[Any, ...]) -> Declar
     if message_kind(plain) is not None:
         if message_kind(plain) is MessageKind.PYDANTIC and getattr(plain, "__pydantic_root_model__", False):
             return Declared(JsonForm.ROOT, plain, (fields_of(plain)[0].type,))
+        if is_exactly(annotation, type):
+            _messages.add(annotation)
         return Declared(JsonForm.MESSAGE, plain, arguments)
     if isinstance(plain, enum.EnumMeta):
         return Declared(JsonForm.ENUM, plain)
@@ -107,11 +118,47 @@ def is_exactly(value: object, kind: Any) -> bool:
     return type(value) is kind
 
 
-def field_types(message: Declared) -> dict[str, Any]:
+def field_types(message: Declared) -> Mapping[str, Any]:
     """The types of the fields that the constructor takes, by name, with the arguments of a generic class put in."""
+    types = shape_of(message.type).types
+    if not message.parts:
+        return types
     parameters: tuple[Any, ...] = getattr(message.type, "__parameters__", ())
     given = dict(zip(parameters, message.parts, strict=False))
-    return {field.name: _filled(field.type, given) for field in fields_of(message.type) if field.init}
+    return {name: _filled(annotation, given) for name, annotation in types.items()}
+
+
+@final
+@attrs.frozen
+class MessageShape:
+    """What reading and writing ask of a message type each time."""
+
+    types: Mapping[str, Any]
+    """Those of the fields that the constructor takes, by name."""
+    required: frozenset[str]
+    """The fields that have no default."""
+    attributes: Mapping[str, str]
+    """What instances call the fields, by name."""
+
+
+_shapes: weakref.WeakKeyDictionary[Any, MessageShape] = weakref.WeakKeyDictionary()
+
+
+def shape_of(owner: Any) -> MessageShape:
+    """That of a message type; found once for each.
+
+    Raises:
+        DeclarationError: as :func:`runtime.messages.fields.fields_of`.
+    """
+    shape = _shapes.get(owner)
+    if shape is None:
+        fields = fields_of(owner)
+        shape = _shapes[owner] = MessageShape(
+            {field.name: field.type for field in fields if field.init},
+            frozenset(field.name for field in fields if field.required),
+            {field.name: field.attribute for field in fields},
+        )
+    return shape
 
 
 def _filled(annotation: Any, given: dict[Any, Any]) -> Any:

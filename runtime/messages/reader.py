@@ -18,14 +18,14 @@ import attrs
 from actors.errors import DeclarationError, InternalError
 from actors.words import MAX_SHOWN, cut, with_article
 from runtime.messages import schemas
-from runtime.messages.fields import MessageKind, fields_of, message_kind
+from runtime.messages.fields import MessageKind, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, Path, flaws, parse
-from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
+from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly, shape_of
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
 
 
-def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_DEPTH) -> Any:
+def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_DEPTH, is_parsed: bool = False) -> Any:
     """The value of `annotation` that the JSON `value` is: dicts by field name, lists, texts, numbers, true, false, null.
 
     Numbers, texts and truth values aren't taken for one another; a whole number may be given for a float. Unknown fields are
@@ -36,12 +36,15 @@ def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_
         value: what a JSON parser gave; :func:`runtime.messages.json_text.parse` finds duplicate names, too.
         at: where it stands in a larger document; every problem's path begins with it.
         max_depth: how many lists and objects may stand in one another.
+        is_parsed: whether :func:`runtime.messages.json_text.parse` has made it, within those bounds: it has no flaws then.
 
     Raises:
         MessageInvalid: it is none; ``problems`` names every place that is wrong.
         DeclarationError: `annotation` holds a type that has no JSON.
     """
-    found = [attrs.evolve(flaw, path=(*at, *flaw.path)) for flaw in flaws(value, max_depth=max_depth)]
+    found: list[FieldProblem] = []
+    if not is_parsed:
+        found += [attrs.evolve(flaw, path=(*at, *flaw.path)) for flaw in flaws(value, max_depth=max_depth)]
     if not found:
         try:
             read_value = _Reading().value(annotation, value, at, found)
@@ -60,7 +63,7 @@ def read_text(annotation: Any, text: str | bytes, *, max_bytes: int = MAX_BYTES,
     Raises:
         MessageInvalid: it isn't JSON, it is too long, or it isn't such a value.
     """
-    return read(annotation, parse(text, max_bytes=max_bytes, max_depth=max_depth), max_depth=max_depth)
+    return read(annotation, parse(text, max_bytes=max_bytes, max_depth=max_depth), max_depth=max_depth, is_parsed=True)
 
 
 class _Nothing(enum.Enum):
@@ -196,7 +199,7 @@ class _Reading:
         values: dict[str, Any] = value
         before = len(problems)
         checks_itself = message_kind(owner) is MessageKind.PYDANTIC
-        required = {field.name for field in fields_of(owner) if field.required}
+        required = shape_of(owner).required
         given: dict[str, Any] = {}
         types = field_types(kind)
         for name, field_type in types.items():
@@ -204,7 +207,7 @@ class _Reading:
                 given[name] = self.value(field_type, values[name], (*path, name), problems, checked=not checks_itself)
             elif name in required:
                 _add(f"missing, expected {schemas.type_name(field_type)}", (*path, name), problems)
-        others = {name: item for name, item in values.items() if name not in types}
+        others = {} if len(given) == len(values) else {name: item for name, item in values.items() if name not in types}
         if others and schemas.takes_any_field(owner):
             given.update(others)
         else:

@@ -13,9 +13,9 @@ from typing import Any, cast
 from actors.errors import DeclarationError, InternalError
 from actors.words import kind_of, words_of
 from runtime.messages import schemas
-from runtime.messages.fields import fields_of, message_kind
+from runtime.messages.fields import message_kind
 from runtime.messages.json_text import MAX_DEPTH, Path, flaws
-from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
+from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly, shape_of
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
 
@@ -72,16 +72,14 @@ def _write(annotation: Any, value: Any, path: Path, problems: list[FieldProblem]
     if depth == 0:
         problems.append(FieldProblem(path, "nested too deeply"))
         return None
-    writers = {
-        JsonForm.MAPPING: _mapping,
-        JsonForm.MESSAGE: _message,
-        JsonForm.LIST: _items,
-        JsonForm.SET: _items,
-        JsonForm.TUPLE: _items,
-    }
-    if kind.kind not in writers:
-        raise InternalError(f"{kind.kind} is not written.")
-    return writers[kind.kind](kind, annotation, value, path, problems, depth - 1)
+    match kind.kind:
+        case JsonForm.MESSAGE:
+            return _message(kind, annotation, value, path, problems, depth - 1)
+        case JsonForm.MAPPING:
+            return _mapping(kind, annotation, value, path, problems, depth - 1)
+        case JsonForm.LIST | JsonForm.SET | JsonForm.TUPLE:
+            return _items(kind, annotation, value, path, problems, depth - 1)
+    raise InternalError(f"{kind.kind} is not written.")
 
 
 def _scalar(kind: Declared, annotation: Any, value: Any, path: Path, problems: list[FieldProblem]) -> Any:
@@ -91,7 +89,10 @@ def _scalar(kind: Declared, annotation: Any, value: Any, path: Path, problems: l
         return None
     if type(value) is not kind.type:
         return _misfit(annotation, value, path, problems)
-    return _attempted(lambda: SCALARS[kind.type].write(value), path, problems)
+    try:
+        return SCALARS[kind.type].write(value)
+    except Exception as error:  # noqa: BLE001 - as below
+        return _failed(error, path, problems)
 
 
 def _union(kind: Declared, value: Any, path: Path, problems: list[FieldProblem], depth: int) -> Any:
@@ -148,7 +149,7 @@ def _mapping(kind: Declared, annotation: Any, value: Any, path: Path, problems: 
 def _message(kind: Declared, annotation: Any, value: Any, path: Path, problems: list[FieldProblem], depth: int) -> Any:
     if type(value) is not kind.type and type(value) is not annotation:
         return _misfit(annotation, value, path, problems)
-    attributes = {field.name: field.attribute for field in fields_of(kind.type)}
+    attributes = shape_of(kind.type).attributes
     written: dict[str, Any] = {}
     for name, field_type in field_types(kind).items():
         if not hasattr(value, attributes[name]):
@@ -178,8 +179,11 @@ def _attempted(make: Callable[[], Any], path: Path, problems: list[FieldProblem]
     except DeclarationError:
         raise
     except Exception as error:  # noqa: BLE001 - a foreign type's own code, or pydantic's
-        problems.append(FieldProblem(path, words_of(error) or type(error).__name__))
-        return None
+        return _failed(error, path, problems)
+
+
+def _failed(error: Exception, path: Path, problems: list[FieldProblem]) -> None:
+    problems.append(FieldProblem(path, words_of(error) or type(error).__name__))
 
 
 def _misfit(annotation: Any, value: Any, path: Path, problems: list[FieldProblem]) -> Any:

@@ -25,6 +25,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.records.labels import labelled
 from runtime.graphs.records.run_events import AnyRunEvent
+from runtime.graphs.runs.run import ActiveRun
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
@@ -129,6 +130,16 @@ class RuntimeRuns(RuntimeParts):
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
                 return RunHandle(started, self._engine.outside)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
+
+    def _start_now(
+        self, graph: Graph, message: object, run_id: str, max_steps: float, budget: Budget | None, labels: Mapping[str, str]
+    ) -> ActiveRun | None:
+        """:meth:`start`, if nothing of that has to wait; None, and nothing is done, if it has to, or if runs are stored."""
+        try:
+            with self._charging(budget), labelled(labels or None):
+                return self._engine.start_now(graph, message, run_id, max_steps)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 

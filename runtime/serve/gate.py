@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, final
 
 import trio
@@ -18,12 +18,12 @@ import trio
 from actors.groups import leaves_of
 from actors.words import said
 from runtime.core.origin import coming_from, origin_of
-from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send, cancelled_with_its_client
+from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
-from runtime.serve.limits import Limits, limited
+from runtime.serve.incoming import ClientLeft
 from runtime.serve.problem_documents import HttpProblem
-from runtime.serve.web import CORSMiddleware, Headers, HTTPException, Response, TrustedHostMiddleware
+from runtime.serve.web import CORSMiddleware, HTTPException, Response, TrustedHostMiddleware
 from runtime.traces.event_json import dumps
 
 _LOG = logging.getLogger("understudy.serve")
@@ -46,6 +46,11 @@ _ID: Final = "understudy.request"
 """Where the id of the request stands in the scope."""
 _OUTGOING: Final = "understudy.outgoing"
 """Where stands what has been sent."""
+_FIRST: Final = "understudy.headers"
+"""Where the headers stand by their names; of one that came more than once, the first."""
+_MOST_HOSTS: Final = 1_000
+"""How many hosts are known to be ours."""
+_NOWHERE_ELSE: Final = contextlib.nullcontext()
 _LET_IN: Final = "understudy.host"
 """Where it stands that the host is one of ours."""
 
@@ -59,9 +64,9 @@ def problem_response(problem: HttpProblem) -> Response:
 class Gate:
     """ASGI middleware around all routes of a service."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str], cors: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], cors: Sequence[str]) -> None:
         self._app = app
-        self._limits = limits
+        self._let_in: set[bytes | None] = set()
         self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=[*LOOPBACK, *hosts], www_redirect=False)
         self._answering: ASGIApp = self._answer
         if cors:  # around refusals too: a page cannot read an answer without these headers, and would see none
@@ -79,26 +84,38 @@ class Gate:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return
-        wanted = Headers(scope=scope).get("x-request-id", "")
+        headers = scope[_FIRST] = dict(reversed(scope["headers"]))
+        wanted = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(8)
         scope[_ID] = request_id
         outgoing = scope[_OUTGOING] = _Outgoing(send, request_id.encode())
-        await self._hosts(scope, receive, _nowhere)
         answering = self._answering
-        if not scope.get(_LET_IN):
+        if headers.get(b"host") not in self._let_in and not await self._lets_in(scope):
             answering = problem_response(HttpProblem("unknown-host"))
-        elif {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+        elif b"content-length" in headers and b"transfer-encoding" in headers:
             answering = problem_response(HttpProblem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
         await answering(scope, receive, outgoing)
+
+    async def _lets_in(self, scope: Scope) -> bool:
+        """Whether the host of the request is one of ours; each is looked at one time."""
+        await self._hosts(scope, heard_gone, _nowhere)
+        if _LET_IN not in scope:
+            return False
+        if len(self._let_in) >= _MOST_HOSTS:  # any port may stand behind a name
+            self._let_in.clear()
+        self._let_in.add(scope[_FIRST].get(b"host"))
+        return True
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, also when something goes wrong."""
         try:
             with _origin(scope):
-                is_left = await cancelled_with_its_client(self._limit, scope, receive, send)
+                await self._app(scope, receive, send)
             stream: ASGIApp | None = scope.pop(STREAM, None)
             if stream is not None:
-                await stream(scope, _departure if is_left else receive, send)
+                await stream(scope, receive, send)
+        except ClientLeft:
+            return
         except Exception as error:  # noqa: BLE001 - the client gets an answer, and the log the rest
             problem = _problem_in(error)
             if problem.kind == "internal":
@@ -108,9 +125,6 @@ class Gate:
                 reject: Reject = scope.get(REJECTS, problem_response)
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
                     await reject(problem)(scope, receive, send)
-
-    async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, limited(scope, receive, self._limits), send)
 
 
 @final
@@ -141,10 +155,12 @@ class _Outgoing:
 
 def _origin(scope: Scope) -> contextlib.AbstractContextManager[None]:
     """Within it, runs begin as what the caller's trace says."""
-    headers = Headers(scope=scope)
-    parent = headers.get("traceparent")
-    origin = None if parent is None else origin_of(parent, headers.get("tracestate", ""))
-    return contextlib.nullcontext() if origin is None else coming_from(origin)
+    headers: Mapping[bytes, bytes] = scope[_FIRST]
+    parent = headers.get(b"traceparent")
+    if parent is None:
+        return _NOWHERE_ELSE
+    origin = origin_of(parent.decode("latin-1"), headers.get(b"tracestate", b"").decode("latin-1"))
+    return _NOWHERE_ELSE if origin is None else coming_from(origin)
 
 
 async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
@@ -152,7 +168,7 @@ async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
     scope[_LET_IN] = True
 
 
-async def _departure() -> Message:
+async def heard_gone() -> Message:
     """What is heard of a client that has gone."""
     return {"type": "http.disconnect"}
 
@@ -169,12 +185,12 @@ def reject_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
     """
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return
-    headers = Headers(scope=scope)
-    origin = headers.get("origin")
-    if origin is not None and origin in cors:
+    headers: Mapping[bytes, bytes] = scope[_FIRST]
+    origin = headers.get(b"origin")
+    if origin is not None and origin.decode("latin-1") in cors:
         return
-    is_own = origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
-    if not is_own or headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+    is_own = origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
+    if not is_own or headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
         fix = "send it from a program, or from a page whose origin the service's operator has allowed."
         raise HttpProblem("forbidden", "This origin may not send requests here.", fix=fix)
 

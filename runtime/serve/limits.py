@@ -11,7 +11,6 @@ import attrs
 import trio
 
 from actors.argument_checks import rejected
-from runtime.embed.disconnects import Message, Receive, Scope
 from runtime.serve.problem_documents import RETRY_S, HttpProblem
 
 MINUTE_S: Final = 60.0
@@ -123,36 +122,3 @@ class CallerUsage:
             yield
         finally:
             self.end_stream(caller)
-
-
-def limited(scope: Scope, receive: Receive, limits: Limits) -> Receive:
-    """`receive` for a body that is not longer, and does not take longer, than `limits` allow.
-
-    It raises ``HttpProblem`` where the application reads.
-    """
-    declared = [value for name, value in scope["headers"] if name == b"content-length"]
-    total, deadline_s = 0, trio.current_time() + limits.body_s
-    is_whole = False
-
-    async def receive_limited() -> Message:
-        nonlocal total, is_whole
-        if is_whole:
-            return await receive()  # the departure of the client, which may come late
-        if declared and declared[0].isdigit() and int(declared[0][:20]) > limits.body_bytes:
-            raise _too_large(limits)
-        try:
-            with trio.fail_at(deadline_s):
-                message = await receive()
-        except trio.TooSlowError:
-            raise HttpProblem("body-too-slow", f"The body did not come within {limits.body_s:g} s.") from None
-        total += len(message.get("body", b""))
-        if total > limits.body_bytes:
-            raise _too_large(limits)
-        is_whole = not message.get("more_body", False)
-        return message
-
-    return receive_limited
-
-
-def _too_large(limits: Limits) -> HttpProblem:
-    return HttpProblem("body-too-large", f"The body has more than {limits.body_bytes:,} bytes.")

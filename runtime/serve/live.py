@@ -8,7 +8,8 @@ import hashlib
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, final
 
 import attrs
@@ -18,9 +19,11 @@ from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
 from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
+from runtime.core.timekeeper import Timekeeper, Timer
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.records.run_events import StoreRecovered, StoreStalled
-from runtime.graphs.records.run_record import RunStatus
+from runtime.graphs.records.run_record import RunStatus, Spend
+from runtime.graphs.runs.run import ActiveRun
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
 from runtime.journal.store import Store
@@ -67,8 +70,8 @@ class ServedRun:
     caller: Caller
     key: tuple[str, str] | None = None
     """The idempotency key with which it was asked for, and the digest of that request."""
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    """Cancels it."""
+    cancel: Callable[[], object] = lambda: None
+    """Cancels it; returns immediately."""
     begun: trio.Event = attrs.field(factory=trio.Event)
     """Set when it was accepted by the runtime, or has failed to be."""
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -76,11 +79,27 @@ class ServedRun:
     error: BaseException | None = None
     """Why it did not begin."""
     handle: RunHandle[Any] | None = None
-    """Of one that has begun."""
+    """Of one that has begun, and has a task."""
+    active: ActiveRun | None = None
+    """Of one that has begun, and has no task."""
+    limit: Timer | None = None
+    """Cancels that one when it has taken too long."""
     is_left: bool = False
     """Whether it is stored, and goes on after the service has ended."""
     is_told: bool = False
     """Whether its caller has been told that it was accepted."""
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it has not begun."""
+        return self.handle is None and self.active is None
+
+    @property
+    def waits(self) -> bool:
+        """Whether all that is left of it waits for people and signals."""
+        if self.active is not None:
+            return self.active.seen_status is RunStatus.WAITING
+        return self.handle is not None and self.handle.status is RunStatus.WAITING
 
 
 @final
@@ -117,6 +136,7 @@ class Live:
         self._answered: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
         """By caller and idempotency key: the digest of the request, and the run."""
         self._nursery: trio.Nursery | None = None
+        self._timekeeper = Timekeeper()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncGenerator[trio.Nursery]:
@@ -131,11 +151,13 @@ class Live:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self.streams.quiet.run)
                     self._nursery.start_soon(self.streams.stalled.run)
+                    self._nursery.start_soon(self._timekeeper.run)
                     try:
                         yield self._nursery
                     except BaseException as error:  # noqa: BLE001 - raised below, bare: the nursery would put it into a group
                         failure = error
                     self._nursery.cancel_scope.cancel()
+                    await self._end_active()
             except BaseException:
                 if failure is None:
                     raise
@@ -156,7 +178,7 @@ class Live:
     @property
     def is_over(self) -> bool:
         """Whether the service stops and has no run left: a response that would go on now keeps its server from ending."""
-        is_queued = any(launch.handle is None for launch in self.launches.values())
+        is_queued = any(launch.is_queued for launch in self.launches.values())
         return self.is_draining and not is_queued and not self.runtime.runs()
 
     @property
@@ -234,8 +256,10 @@ class Live:
             return replayed, True
         if not self.is_ready or self._nursery is None:
             raise HttpProblem("draining", retry_after_s=RETRY_S)
-        run_id = order.run_id if order.run_id is not None else secrets.token_urlsafe(16)
-        if self.recorder.get(run_id) is not None or run_id in self.runtime.runs():
+        run_id = order.run_id
+        if run_id is None:
+            run_id = secrets.token_urlsafe(16)
+        elif self.recorder.get(run_id) is not None or run_id in self.runtime.runs():
             raise HttpProblem("run-exists")
         self.usage.begin_run(caller.name)
         record = self.recorder.accept(run_id, order.graph.name, caller.name, order.labels)
@@ -244,7 +268,10 @@ class Live:
             self._answered[caller.name, key[0]] = (key[1], run_id)
             if len(self._answered) > _MOST_KEYS:
                 self._answered.popitem(last=False)
-        self._nursery.start_soon(self._carry_out, launch, order, name=f"understudy run {run_id}")
+        if not self._begin_now(launch, order):
+            scope = trio.CancelScope()
+            launch.cancel = scope.cancel
+            self._nursery.start_soon(self._carry_out, launch, order, scope, name=f"understudy run {run_id}")
         return launch, False
 
     async def admit(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[ServedRun, bool]:
@@ -273,8 +300,9 @@ class Live:
         Raises:
             Problem: it could not begin.
         """
-        with trio.move_on_after(ADMIT_S):
-            await launch.begun.wait()
+        if not launch.begun.is_set():
+            with trio.move_on_after(ADMIT_S):
+                await launch.begun.wait()
         launch.is_told = True
         if launch.error is not None:
             raise problem_of(launch.error, inside=launch.caller.sees_all)
@@ -294,22 +322,60 @@ class Live:
             raise HttpProblem("run-forgotten", run=run_id)
         return _launched(record, caller)
 
-    async def _carry_out(self, launch: ServedRun, order: Order) -> None:
-        """Start the run and wait for its end; cancelled, cancel it."""
-        run_id = launch.record.id
+    def _begin_now(self, launch: ServedRun, order: Order) -> bool:
+        """Begin the run without a task, as a run that waits for nothing and is not stored can; False: it cannot."""
+        record = launch.record
+        start = self.runtime._start_now  # pyright: ignore[reportPrivateUsage]  # programs start runs where they can wait
         try:
-            with launch.scope, trio.move_on_after(min(order.timeout_s, self.limits.run_s)) as limit:
-                await self._run(launch, order, limit)
+            active = start(order.graph, order.message, record.id, order.max_steps, order.budget, order.labels)
+        except Exception as error:  # noqa: BLE001 - the request's to tell
+            launch.error = error
+            self._over(launch)
+            return True
+        if active is None:
+            return False
+        launch.active, launch.cancel = active, active.cancel
+        active.waits.mark_awaited()
+        record.is_stored = False
+        launch.begun.set()
+        launch.limit = self._timekeeper.call_after(min(order.timeout_s, self.limits.run_s), partial(self._take_late_down, launch))
+        active.when_over(partial(self._over, launch))
+        return True
+
+    def _take_late_down(self, launch: ServedRun) -> None:
+        self._note_late(launch.record.id)  # before the run's last event, with which its readers look
+        launch.cancel()
+
+    async def _end_active(self) -> None:
+        """Cancel the runs that have no task, and wait for their end."""
+        active = [launch.active for launch in self.launches.values() if launch.active is not None]
+        for run in active:
+            run.cancel()
+        with trio.CancelScope(shield=True):
+            for run in active:
+                await run.over.wait()
+
+    async def _carry_out(self, launch: ServedRun, order: Order, scope: trio.CancelScope) -> None:
+        """Start the run and wait for its end; cancelled, cancel it."""
+        try:
+            with scope, trio.move_on_after(min(order.timeout_s, self.limits.run_s)) as limit:
+                await self._run(launch, order, scope, limit)
         except Exception as error:  # noqa: BLE001 - the request's to tell, or the run's
             launch.error = error
         finally:
-            self.usage.end_run(launch.caller.name)
-            del self.launches[run_id]
-            self._settle(launch)
-            launch.begun.set()
-            launch.ended.set()
+            self._over(launch)
 
-    async def _run(self, launch: ServedRun, order: Order, limit: trio.CancelScope) -> None:
+    def _over(self, launch: ServedRun) -> None:
+        """None of the run is alive."""
+        if launch.limit is not None:
+            launch.limit.cancel()
+        self.usage.end_run(launch.caller.name)
+        del self.launches[launch.record.id]
+        self._settle(launch)
+        launch.begun.set()
+        launch.ended.set()
+
+    async def _run(self, launch: ServedRun, order: Order, scope: trio.CancelScope, limit: trio.CancelScope) -> None:
         run_id, handle = launch.record.id, None
         try:
             handle = launch.handle = await self.runtime.start(
@@ -330,7 +396,7 @@ class Live:
         except trio.Cancelled:
             if limit.cancel_called:  # noted before the run's last event, with which its readers look
                 self._note_late(run_id)
-            is_wanted = limit.cancel_called or launch.scope.cancel_called
+            is_wanted = limit.cancel_called or scope.cancel_called
             if handle is not None and handle.durable:  # or else the service ends, and the run goes on where it starts again
                 launch.is_left = not is_wanted
                 if is_wanted:
@@ -371,10 +437,18 @@ class Live:
         if record.status != RunStatus.RUNNING:
             return record.status
         launch = self.launches.get(record.id)
-        handle = launch.handle if launch is not None else None
-        if handle is None:
-            handle = self.runtime.runs().get(record.id)
+        if launch is not None and not launch.is_queued:
+            return RunStatus.WAITING if launch.waits else record.status
+        handle = self.runtime.runs().get(record.id)
         return RunStatus.WAITING if handle is not None and handle.status is RunStatus.WAITING else record.status
+
+    def spend(self, record: RunRecord) -> Spend:
+        """What the run has used so far, of one that goes on."""
+        launch = self.launches.get(record.id)
+        if launch is not None and launch.active is not None:
+            return launch.active.spend
+        handle = self.runtime.runs().get(record.id)
+        return record.spend if handle is None else handle.spend
 
     def is_late(self, run_id: str) -> bool:
         """Whether the run was cancelled because it took too long."""
@@ -384,7 +458,7 @@ class Live:
         """Cancel the run; return when none of it is alive. Over already: no effect."""
         launch = self.launches.get(record.id)
         if launch is not None:
-            launch.scope.cancel()
+            launch.cancel()
             await launch.ended.wait()
             return
         handle = self.runtime.runs().get(record.id)

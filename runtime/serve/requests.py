@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
@@ -16,6 +17,7 @@ from runtime.lm.limits.budget import Budget
 from runtime.messages.json_text import parse
 from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.reader import read
+from runtime.serve.incoming import incoming_of
 from runtime.serve.limits import Limits
 from runtime.serve.live import Order
 from runtime.serve.problem_documents import HttpProblem, invalid_input
@@ -45,22 +47,30 @@ class Preferences:
         return ", ".join([*wait, *(["cancel-on-disconnect"] if self.cancels_on_disconnect else [])])
 
 
+_NO_PREFERENCES: Final = Preferences()
+
+
 def preferences_of(request: Request, limits: Limits) -> Preferences:
     """What the client would like; what is not understood is passed over, as the RFC has it."""
+    given = [value for name, value in request.scope["headers"] if name == b"prefer"]
+    return _preferences(b",".join(given), limits.wait_s) if given else _NO_PREFERENCES
+
+
+@functools.lru_cache(100)
+def _preferences(given: bytes, most_s: float) -> Preferences:
     wait_s, cancels = None, False
-    for header in request.headers.getlist("prefer"):
-        for part in header.split(","):
-            name, _, value = part.partition(";")[0].partition("=")
-            name, value = name.strip().lower(), value.strip().strip('"')
-            if name == "wait" and value.isdigit() and wait_s is None:
-                wait_s = min(float(value[:9]), limits.wait_s)
-            cancels = cancels or name == "cancel-on-disconnect"
+    for part in given.decode("latin-1").split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        name, value = name.strip().lower(), value.strip().strip('"')
+        if name == "wait" and value.isdigit() and wait_s is None:
+            wait_s = min(float(value[:9]), most_s)
+        cancels = cancels or name == "cancel-on-disconnect"
     return Preferences(wait_s, cancels)
 
 
 def accepts(request: Request, kind: str) -> bool:
     """Whether the client asks for the media type `kind` by name."""
-    headers = request.headers.getlist("accept")
+    headers = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept"]
     return any(part.partition(";")[0].strip().lower() == kind for header in headers for part in header.split(","))
 
 
@@ -73,7 +83,7 @@ async def json_body(request: Request, limits: Limits) -> tuple[Any, bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HttpProblem("not-json")
-    body = await request.body()
+    body = await incoming_of(request).body()
     try:
         return parse(body, max_bytes=limits.body_bytes, max_depth=limits.json_depth), body
     except MessageInvalid as error:
@@ -89,6 +99,8 @@ def order_of(value: Any, graph: Graph, limits: Limits) -> Order:
     if not isinstance(value, dict):
         raise HttpProblem("input-invalid", errors=[FieldProblem((), "expected an object with the field 'input'")])
     given = cast("dict[str, Any]", value)
+    if len(given) == 1 and "input" in given:  # as most are
+        return Order(graph, message_of(graph, given["input"], None, limits))
     problems = [
         FieldProblem((name,), f"no field of a start; its fields: {', '.join(_START_FIELDS)}")
         for name in given
@@ -124,7 +136,7 @@ def message_of(graph: Graph, value: Any, kind: Any, limits: Limits) -> Any:
     wrong: list[MessageInvalid] = []
     for each in tried:
         try:
-            made.append(read(each, value, at=("input",), max_depth=limits.json_depth))
+            made.append(read(each, value, at=("input",), max_depth=limits.json_depth, is_parsed=True))
         except MessageInvalid as error:
             wrong.append(error)
     if len(made) == 1:

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from runtime.serve.auth import Caller, Scope
+from runtime.serve.incoming import ClientLeft, incoming_of
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Live
 from runtime.serve.problem_documents import HttpProblem
@@ -33,6 +34,7 @@ Answer = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[Live, Caller, Request], Awaitable[Answer]]
 STREAM: Final = "text/event-stream"
 LINES: Final = "application/jsonl"
+_NONE: Final[Mapping[str, str]] = {}
 
 
 @final
@@ -52,6 +54,8 @@ class Endpoint:
     """Whether errors have the form of another protocol, rather than that of problem documents."""
     is_described: bool = True
     """Whether the OpenAPI document has it; not if it carries a protocol that OpenAPI has no words for."""
+    hears_departure: bool = False
+    """Whether its handler waits by ``Incoming``, and so needs no task beside it that hears whether the client leaves."""
 
     @property
     def id(self) -> str:
@@ -59,9 +63,28 @@ class Endpoint:
         return self.handler.__name__.lstrip("_")
 
 
-def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+@final
+class JSONResponse:
     """A response of JSON."""
-    return Response(dumps(value), status, headers=dict(headers or {}), media_type="application/json")
+
+    __slots__ = ("_body", "_headers", "_status")
+
+    def __init__(self, value: object, status: int, headers: Mapping[str, str]) -> None:
+        self._body = dumps(value)
+        self._status = status
+        self._headers = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it; an ASGI application."""
+        length = (b"content-length", b"%d" % len(self._body))
+        headers = [*self._headers, length, (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body})
+
+
+def as_json(value: object, status: int = 200, headers: Mapping[str, str] = _NONE) -> JSONResponse:
+    """A response of JSON."""
+    return JSONResponse(value, status, headers)
 
 
 def prefix_of(request: Request) -> str:
@@ -102,13 +125,13 @@ async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
     try:
         await live.begun(launch)
         if accepts(request, STREAM):
-            left = launch.scope.cancel if wanted.cancels_on_disconnect else None
+            left = launch.cancel if wanted.cancels_on_disconnect else None
             return _stream(live, caller, request, launch.record, -1, headers, left)
         if wanted.wait_s is not None:
-            await live.wait(launch.record, wanted.wait_s)
-    except trio.Cancelled:
+            await incoming_of(request).until_over(launch.record, wanted.wait_s)
+    except (trio.Cancelled, ClientLeft):
         if wanted.cancels_on_disconnect:
-            launch.scope.cancel()
+            launch.cancel()
         raise
     told = run_told(live, launch.record, caller, prefix_of(request))
     return as_json(told, 200 if launch.record.is_over and wanted.wait_s is not None else 202, headers)
@@ -140,7 +163,7 @@ def _stream(
     record: RunRecord,
     after: int,
     headers: Mapping[str, str],
-    left: Callable[[], None] | None = None,
+    left: Callable[[], object] | None = None,
 ) -> Answer:
     kinds = tuple(kind for text in request.query_params.getlist("kinds") for kind in text.split(",") if kind)
     reader = Reader(live.encoder, caller.sees_all, kinds)
@@ -193,7 +216,7 @@ async def readyz(live: Live, _: Caller, __: Request) -> Answer:
 ENDPOINTS: Final[Sequence[Endpoint]] = (
     Endpoint("GET", "/v1/graphs", "run", list_graphs, "List the graphs"),
     Endpoint("GET", "/v1/graphs/{graph}", "run", show_graph, "Show a graph"),
-    Endpoint("POST", "/v1/graphs/{graph}/runs", "run", start_run, "Start a run"),
+    Endpoint("POST", "/v1/graphs/{graph}/runs", "run", start_run, "Start a run", hears_departure=True),
     Endpoint("GET", "/v1/runs", "run", list_runs, "List runs, newest first"),
     Endpoint("GET", "/v1/runs/{run}", "run", show_run, "Show a run"),
     Endpoint("GET", "/v1/runs/{run}/events", "run", follow_run, "Follow the events of a run"),

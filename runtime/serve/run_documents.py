@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from runtime.traces.event_json import plain, time_text
 from runtime.traces.kept_run import RunRecord
 
 _ANYTHING: Final[Mapping[str, Any]] = {}
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def graph_told(graph: Graph, prefix: str) -> dict[str, Any]:
@@ -84,9 +86,8 @@ def output_told(value: Any) -> Any:
 
 def run_told(live: Live, record: RunRecord, caller: Caller, prefix: str) -> dict[str, Any]:
     """A run, as `caller` may see it."""
-    here = f"{prefix}/v1/runs/{quote(record.id, safe='')}"
-    handle = None if record.is_over else live.runtime.runs().get(record.id)
-    spend = record.spend if handle is None else handle.spend
+    here = f"{prefix}/v1/runs/{_as_path(record.id)}"
+    spend = record.spend if record.is_over else live.spend(record)
     told: dict[str, Any] = {
         "id": record.id,
         "graph": record.graph,
@@ -112,13 +113,17 @@ def run_told(live: Live, record: RunRecord, caller: Caller, prefix: str) -> dict
     told["steps"] = record.steps
     told["links"] = {
         "self": here,
-        "graph": f"{prefix}/v1/graphs/{quote(record.graph, safe='')}",
+        "graph": f"{prefix}/v1/graphs/{_as_path(record.graph)}",
         "events": f"{here}/events",
         "trace": f"{here}/trace",
         "questions": f"{here}/questions",
         "cancel": f"{here}/cancel",
     }
     return told
+
+
+def _as_path(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else quote(name, safe="")
 
 
 def problem_of_run(live: Live, record: RunRecord, caller: Caller) -> HttpProblem | None:

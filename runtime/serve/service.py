@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, Final, Protocol, final
 
@@ -13,12 +14,13 @@ from actors.words import repr_of
 from runtime.app import Runtime, open_runtime
 from runtime.embed.asgi import GRACE_S, STATE, UnderstudyLifespan
 from runtime.embed.asyncio_faces import AsyncioRuntime
-from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.embed.disconnects import Receive, Scope, Send, cancelled_with_its_client
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.journal.named_stores import store_of
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
-from runtime.serve.gate import LOOPBACK, REJECTS, STREAM, Gate, caller_of, problem_response, reject_foreign_origin
+from runtime.serve.gate import LOOPBACK, REJECTS, STREAM, Gate, caller_of, heard_gone, problem_response, reject_foreign_origin
+from runtime.serve.incoming import INCOMING, Incoming
 from runtime.serve.inspecting import PATH as INSPECTOR
 from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
@@ -114,7 +116,7 @@ class Service:
         self._lifespan = UnderstudyLifespan(self._opened, grace_s, self.reject_runs)
         self._runtime: Runtime | AsyncioRuntime | None = None
         self._live: Live | None = None
-        self._gate = Gate(self._router(), self.limits, self.hosts, self.cors)
+        self._gate = Gate(self._router(), self.hosts, self.cors)
         self._document: dict[str, Any] | None = None
         self.app: Final = Starlette(routes=[Mount("/", self.routes)], lifespan=self.lifespan)
         """A whole application with its lifespan, for uvicorn, hypercorn or any ASGI server."""
@@ -252,17 +254,31 @@ class _Handled:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._reject is not None:
             scope[REJECTS] = self._reject
-        reject_foreign_origin(scope, self._service.cors)
-        caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
-        answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
-        if scope["method"] == "HEAD" and isinstance(answer, EndlessResponse):
-            # Servers leave the body of such an answer out, and would wait for its end all the same.
-            await send({"type": "http.response.start", "status": 200, "headers": [*answer.head]})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif isinstance(answer, EventStreamResponse):
-            scope[STREAM] = answer
-        else:
-            await answer(scope, receive, send)
+        service = self._service
+        reject_foreign_origin(scope, service.cors)
+        caller = await caller_of(scope, service.auth, self.endpoint.scope, service.anybody)
+
+        async def handled(scope: Scope, receive: Receive, send: Send) -> None:
+            incoming = scope[INCOMING] = Incoming(scope, receive, service.limits)
+            answer = await self.endpoint.handler(service.live, caller, Request(scope, incoming.receive))
+            if scope["method"] == "HEAD" and isinstance(answer, EndlessResponse):
+                # Servers leave the body of such an answer out, and would wait for its end all the same.
+                await send({"type": "http.response.start", "status": 200, "headers": [*answer.head]})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            elif isinstance(answer, EventStreamResponse):
+                scope[STREAM] = answer
+            else:
+                await answer(scope, incoming.receive, send)
+
+        if self.endpoint.hears_departure and service.live.archive is None:  # looking into a store may take long as well
+            await handled(scope, receive, send)
+        elif await cancelled_with_its_client(handled, scope, receive, send) and STREAM in scope:
+            scope[STREAM] = partial(_sent_to_nobody, scope[STREAM])
+
+
+async def _sent_to_nobody(stream: EventStreamResponse, scope: Scope, _: Receive, send: Send) -> None:
+    """A stream whose client has left before it began."""
+    await stream(scope, heard_gone, send)
 
 
 @final

@@ -155,7 +155,7 @@ class EventStreamResponse:
     caller: str
     """As whose stream it counts."""
     headers: Sequence[tuple[bytes, bytes]] = ()
-    left: Callable[[], None] | None = None
+    left: Callable[[], object] | None = None
     """Called if it has ended before the run."""
     _send: Send | None = None
     _nursery: trio.Nursery | None = None

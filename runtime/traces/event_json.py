@@ -256,7 +256,7 @@ def _finite(value: object) -> object:
 
 def time_text(time: datetime) -> str:
     """``2026-11-28T18:41:53.123456Z``."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 # --- schemas ----------------------------------------------------------------------------------------------------------

@@ -62,6 +62,10 @@ class KeptEvent:
         return self._outside
 
 
+_NO_LABELS: Final[Mapping[str, str]] = {}
+_NOTHING_SPENT: Final = Spend()
+
+
 @final
 @attrs.define(eq=False)
 class RunRecord:
@@ -73,16 +77,16 @@ class RunRecord:
     """When it was accepted; the runtime's clock, in seconds, like the other times."""
     owner: str | None = None
     """The name of the caller who has started it; None if that was the program itself."""
-    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    labels: Mapping[str, str] = _NO_LABELS
     status: str = QUEUED
     started_at_s: float | None = None
     ended_at_s: float | None = None
     output: Any = None
     error: BaseException | None = None
-    spend: Spend = attrs.field(factory=Spend)
+    spend: Spend = _NOTHING_SPENT
     steps: int = 0
     """How many messages nodes have begun to work on."""
-    _entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
+    _entries: deque[KeptEvent] | None = None  # made for the first reader: an empty one takes more than all the rest here
     fresh: list[Any] = attrs.field(factory=list[Any], init=False)
     """What the newest events are made of, which no one has asked for yet; see ``events_in``."""
     fresh_weights: list[int] = attrs.field(factory=list[int], init=False)
@@ -111,8 +115,10 @@ class RunRecord:
     """Whether another process had it when it was looked at last; what happens there is not heard of here."""
     is_gone: bool = False
     """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
-    waiting: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict["trio.lowlevel.Task", None])
+    waiting: dict[trio.lowlevel.Task, None] | None = None
     """Tasks that wait for something new, in the order in which they came."""
+    ended_by_its_end: list[trio.CancelScope] | None = None
+    """Cancelled when its last event has come: waits for that alone, which no other event is to wake."""
 
     @property
     def is_over(self) -> bool:
@@ -125,15 +131,21 @@ class RunRecord:
         weights = self.fresh_weights
         if weights:
             numbers = range(self.next_seq - len(weights), self.next_seq)
-            self._entries.extend(map(KeptEvent, numbers, events_in(self.fresh, self.id), weights))
+            made = map(KeptEvent, numbers, events_in(self.fresh, self.id), weights)
+            if self._entries is None:
+                self._entries = deque(made)
+            else:
+                self._entries.extend(made)
             self.fresh.clear()
             weights.clear()
+        elif self._entries is None:
+            self._entries = deque()
         return self._entries
 
     @property
     def count(self) -> int:
         """How many of its events are kept."""
-        return len(self._entries) + len(self.fresh_weights)
+        return (0 if self._entries is None else len(self._entries)) + len(self.fresh_weights)
 
     @property
     def first_seq(self) -> int:
@@ -181,7 +193,8 @@ class RunRecord:
             steps=sum(isinstance(entry.event, NodeStarted) for entry in own),
             earlier=self.begun_records,
             known=None,
-            waiting={},
+            waiting=None,
+            ended_by_its_end=None,
         )
 
     def put_before(self, earlier: Sequence[KeptEvent], known: set[Identity]) -> None:
@@ -209,22 +222,26 @@ class RunRecord:
     async def wait(self) -> None:
         """Return when there is something new, or somebody says :meth:`nudge`. A checkpoint."""
         task = trio.lowlevel.current_task()
-        self.waiting[task] = None
+        waiting = self.waiting = {} if self.waiting is None else self.waiting
+        waiting[task] = None
 
         def give_up(_: object) -> trio.lowlevel.Abort:
-            del self.waiting[task]
+            del waiting[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(give_up)
 
     def nudge(self, task: trio.lowlevel.Task) -> None:
         """Let that one look again, if it waits."""
-        if task in self.waiting:
+        if self.waiting is not None and task in self.waiting:
             del self.waiting[task]
             trio.lowlevel.reschedule(task)
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        waiting, self.waiting = self.waiting, {}
-        for task in waiting:
+        waiting, self.waiting = self.waiting, None
+        for task in waiting or ():
             trio.lowlevel.reschedule(task)
+        if self.is_over:
+            for scope in self.ended_by_its_end or ():
+                scope.cancel()

@@ -124,7 +124,7 @@ class Recorder(Instrument):
 
     def accept(self, run_id: str, graph: str, owner: str | None, labels: Mapping[str, str]) -> RunRecord:
         """A run is about to be started for `owner`."""
-        record = self._runs[run_id] = RunRecord(run_id, graph, self._now(), owner, dict(labels))
+        record = self._runs[run_id] = RunRecord(run_id, graph, self._now(), owner, labels if not labels else dict(labels))
         self._forgotten.pop(run_id, None)
         self._shrink()
         return record
@@ -195,6 +195,8 @@ class Recorder(Instrument):
             self._note(record, event)
         self._keep(record, event, weight_of(event))
         if kind is RunFinished:
+            if record.ended_by_its_end:
+                record.wake()
             for call in self.on_over:
                 call(record)
 

@@ -116,18 +116,36 @@ class ActiveRun(RunLife):
     async def begin(self, message: object, commands: Commands) -> None:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
-            if self.outer is None and not self.is_resumed and self.audience.listening:
-                tell_run_started(self.audience, self.id, self.state.plan.name, message, self.labels)
+            self._tell_begun(message)
             await self.carry_out(commands, None)
         except BaseException:
             self.start_cancelled()
             raise
         finally:
-            self._is_starting = False
-            for key, signal in self.signals:
-                self.signalled(signal, key)
-            self._finish_if_over()
+            self._no_longer_starts()
         self.waits.look_around()
+
+    def begin_now(self, message: object, commands: Commands) -> None:
+        """The same, where each message finds room."""
+        try:
+            self._tell_begun(message)
+            waiting = self._advance(commands, None)
+            assert not waiting, "its caller has looked"
+        except BaseException:
+            self.start_cancelled()
+            raise
+        finally:
+            self._no_longer_starts()
+
+    def _tell_begun(self, message: object) -> None:
+        if self.outer is None and not self.is_resumed and self.audience.listening:
+            tell_run_started(self.audience, self.id, self.state.plan.name, message, self.labels)
+
+    def _no_longer_starts(self) -> None:
+        self._is_starting = False
+        for key, signal in self.signals:
+            self.signalled(signal, key)
+        self._finish_if_over()
 
     def passed_on(self, active: ActiveDelivery, output: Any) -> bool:
         """:meth:`finished`, where one message follows and finds room: what most steps are.

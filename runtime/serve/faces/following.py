@@ -58,7 +58,7 @@ def cancel(live: Live, record: RunRecord) -> None:
     """Cancel a run that was started here, without waiting for its end."""
     launch = live.launches.get(record.id)
     if launch is not None:
-        launch.scope.cancel()
+        launch.cancel()
 
 
 def output_of(live: Live, record: RunRecord, caller: Caller) -> Any:

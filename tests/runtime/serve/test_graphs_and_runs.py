@@ -412,3 +412,72 @@ async def test_metrics_are_shown_to_those_who_may_look_inside_and_are_those_of_t
     assert 'graph="answers"' not in others.body.decode()
     async with serving(metrics=False) as client:
         assert (await client.get("/metrics")).status == 404
+
+
+class CountsTasks(trio.abc.Instrument):
+    """Counts the tasks that begin."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_a_run_that_is_waited_for_takes_no_task_beside_that_of_its_request() -> None:
+    async with serving() as client:
+        await client.start()  # what is made for the first one only
+        counts = CountsTasks()
+        trio.lowlevel.add_instrument(counts)
+        replies = [await client.start() for _ in range(5)]
+        trio.lowlevel.remove_instrument(counts)
+
+    assert [reply.json()["output"] for reply in replies] == [{"text": "A"}] * 5
+    assert counts.count == 0
+
+
+async def test_a_run_without_a_task_of_its_own_ends_with_the_service() -> None:
+    service = Service([answers()])
+    with trio.CancelScope() as scope:
+        async with service.lifespan():
+            live = service.live
+            run = (await Client(service.app).start("a", wait=None, wait_s=1_000.0)).json()
+            scope.cancel()  # nobody drains
+            await trio.lowlevel.checkpoint()
+
+    record = live.recorder.get(run["id"])
+    assert (run["status"], record is not None and record.status, live.launches) == ("running", "cancelled", {})
+
+
+@pytest.mark.parametrize(("prefer", "status"), [("wait=30", "running"), ("wait=30, cancel-on-disconnect", "cancelled")])
+@pytest.mark.parametrize("is_declared", [True, False])
+async def test_who_hangs_up_while_it_waits_is_sent_nothing(
+    virtual_clock: Any, prefer: str, status: str, *, is_declared: bool
+) -> None:
+    async with serving() as client:
+        sent: list[Any] = []
+        body = json.dumps({"input": {"text": "a", "wait_s": 60}, "run_id": "r"}).encode()
+        parts = [
+            {"type": "http.request", "body": body, "more_body": True},
+            {"type": "http.request", "body": b"", "more_body": False},  # as hypercorn sends it, behind the last of what is declared
+        ]
+
+        async def receive() -> Any:
+            if parts:
+                return parts.pop(0)
+            await trio.sleep(1)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"prefer", prefer.encode())]
+        headers += [(b"content-length", str(len(body)).encode())] if is_declared else []
+        path = "/v1/graphs/answers/runs"
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "state": {}}
+        await client.app(scope, receive, send)
+        assert not sent
+        assert trio.current_time() == pytest.approx(1)
+
+        await trio.sleep(1)
+        assert (await client.get("/v1/runs/r")).json()["status"] == status
