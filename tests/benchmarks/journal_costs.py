@@ -67,6 +67,18 @@ def calling(calls: int) -> Graph[Turn, Over]:
     return graph
 
 
+def giving_way() -> Graph[Turn, Over]:
+    """The chain, of a node that waits for something, as most do: here for the next turn of the event loop."""
+    graph = Graph("giving way", input=Turn, output=Over)
+
+    @graph.node
+    async def step(turn: Turn) -> Turn | Over:
+        await trio.lowlevel.checkpoint()
+        return Turn(turn.left - 1, turn.text) if turn.left > 1 else Over(turn.text)
+
+    return graph
+
+
 @attrs.frozen
 class Cost:
     """Microseconds for one of many."""
@@ -92,8 +104,8 @@ async def call_cost(store: SqliteStore | None, calls: int, latency_s: float = LA
 
 
 async def step_cost(store: SqliteStore, steps: int) -> Cost:
-    """A step that waits for nothing but its record, while :data:`CALLERS` other runs on the store call a language model."""
-    graph, caller = chain(), calling(1_000_000)
+    """A step that lets others go first once, while :data:`CALLERS` other runs on the store call a language model."""
+    graph, caller = giving_way(), calling(1_000_000)
     lm = ScriptedLM({"": TEXT}, latency_s=LATENCY_S)
     async with open_runtime(store=store, graphs=[graph, caller], lm=lm) as runtime:
         others = [await runtime.start(caller, Turn(1, TEXT), run_id=f"caller-{number}") for number in range(CALLERS)]
