@@ -127,7 +127,7 @@ class SqliteWriter:
 
     @property
     def syncs(self) -> int:
-        """Of the log, for what was to be on the platter."""
+        """How often the log was synced, for what was to be on the platter."""
         return self._synced + self._syncs.count
 
     # --- on the loop ------------------------------------------------------------------------------------------------------
