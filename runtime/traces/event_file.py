@@ -35,7 +35,7 @@ class EventFile:
 
     Each event is one line, in the same form in which a service sends it, and is handed to the operating system when it happens:
     what has happened is there when the program is killed. ``understudy trace run.jsonl`` shows it. The file holds what messages,
-    prompts and answers do, and what errors say.
+    prompts and answers do, and what errors say. When the disk is full, the file ends there, which is logged, and runs go on.
 
     Args:
         path: the file; what it held is replaced.
@@ -54,7 +54,9 @@ class EventFile:
         self._redact = redact
         self._encoder: Encoder | None = None
         self._runs: dict[str, _Progress] = {}
-        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
+        self._path = path
+        # Without a buffer: what a full disk has not taken would be written once more by close(), and fail the program there.
+        self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def opened(self, runtime: _Clock) -> None:
         """Write the events of `runtime` from now on."""
@@ -66,11 +68,15 @@ class EventFile:
         progress = self._runs.get(event.run_id)
         if progress is None:
             progress = self._runs[event.run_id] = _Progress(event.at_s)
-        self._file.write(self._encoder.encode(event, progress.next_seq, progress.since_s, inside=True) + b"\n")
-        self._file.flush()
+        line = memoryview(self._encoder.encode(event, progress.next_seq, progress.since_s, inside=True) + b"\n")
+        while line:  # a disk that is nearly full takes a part
+            line = line[self._file.write(line) :]
         progress.next_seq += 1
         if isinstance(event, RunFinished):
             del self._runs[event.run_id]
+
+    def __repr__(self) -> str:
+        return f"EventFile({str(self._path)!r})"
 
     def close(self) -> None:
         """Close the file. Twice is fine."""
