@@ -7,6 +7,7 @@ is awaited by the server's loop, and cancelled there when the handling is.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -28,12 +29,23 @@ def call_on_trio(runtime: Runtime | AsyncioRuntime, app: ASGIApp, scope: Scope, 
 
 async def _called_across(runtime: AsyncioRuntime, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     loop = asyncio.get_running_loop()
+    missed: deque[asyncio.Task[Message]] = deque()
+    """Receptions that ended although they were cancelled: a server says only once that the client has left."""
 
     async def receive_there() -> Message:
-        return await _awaited_by(loop, receive)
+        if missed:
+            await trio.lowlevel.checkpoint()
+            return missed.popleft().result()
+        task = loop.create_task(_awaited(receive))
+        try:
+            return await _result_of(task)
+        except trio.Cancelled:
+            if not task.cancelled():
+                missed.append(task)
+            raise
 
     async def send_there(message: Message) -> None:
-        await _awaited_by(loop, send, message)
+        await _result_of(loop.create_task(_awaited(send, message)))
 
     async def handled() -> None:
         await app(scope, receive_there, send_there)
@@ -41,14 +53,13 @@ async def _called_across(runtime: AsyncioRuntime, app: ASGIApp, scope: Scope, re
     await runtime._cross(None, handled)  # pyright: ignore[reportPrivateUsage]  # a face has no such method
 
 
-async def _awaited_by(loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Await ``function(*args)`` in a task of `loop`, from trio in its thread; cancelled, cancel that and wait for its end."""
+async def _awaited(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    return await function(*args)
+
+
+async def _result_of(task: asyncio.Task[T]) -> T:
+    """Await a task of a loop, from trio in its thread; cancelled, cancel that and wait for its end."""
     done = trio.Event()
-
-    async def awaited() -> T:
-        return await function(*args)
-
-    task = loop.create_task(awaited())
     task.add_done_callback(lambda _: done.set())
     try:
         await done.wait()

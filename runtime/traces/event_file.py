@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, final
+from typing import Protocol, Self, final
 
 import attrs
 
+from actors.errors import UsageError
 from runtime.core.events import Event
 from runtime.graphs.records.run_events import RunEvent, RunFinished
 from runtime.traces.event_json import Content, Encoder, Redact
@@ -62,9 +63,19 @@ class EventFile:
         """Write the events of `runtime` from now on."""
         self._encoder = Encoder(runtime.wall_time, self._content, self._redact)
 
-    def __call__(self, event: Any) -> None:
-        """Write one event of a run."""
-        assert self._encoder is not None, "a runtime opens its instruments before it calls them"
+    def __call__(self, event: Event) -> None:
+        """Write one event of a run; others belong to none, and are left out.
+
+        Raises:
+            UsageError: it is the instrument of no runtime.
+        """
+        if not isinstance(event, RunEvent):
+            return
+        if self._encoder is None:
+            raise UsageError(
+                "EventFile was called with an event before a runtime was opened with it, whose clock its times need.\n"
+                "  Fix: open_runtime(instruments=[EventFile(…)]), rather than runtime.observe(EventFile(…))."
+            )
         progress = self._runs.get(event.run_id)
         if progress is None:
             progress = self._runs[event.run_id] = _Progress(event.at_s)
