@@ -52,7 +52,7 @@ class JournalContract:
             assert stored.last_seq == rows[-1].seq
 
     async def test_appends_are_done_in_the_order_in_which_they_came(self, make_store: MakeStore) -> None:
-        """Durable ones among plain ones, of several runs, all waiting together. Each run has an order of its own."""
+        """Durable ones among plain ones, of several runs, all waiting together: for each run in its order."""
         async with opened(make_store) as store:
             for name in ("a", "b"):
                 await create(store, new_run(name))
