@@ -1,4 +1,4 @@
-"""The stream under a link. A socket is used by its descriptor, so what is to leave at once needs no turn of another task.
+"""The stream under a link. A socket is used by its descriptor, so what is to leave immediately needs no turn of another task.
 
 Any other stream (TLS, memory) is used as it is.
 """
@@ -24,7 +24,7 @@ class Pipe:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing is under way, and something may be sent now."""
+        """Whether nothing is in progress, and something may be sent now."""
         return self._socket is not None and not self._is_sending and not self._left
 
     def send_now(self, data: bytes) -> bool:
