@@ -251,7 +251,7 @@ class Link:
         self._send(at_once=not self.peer.has_work)
 
     def _send(self, *, at_once: bool) -> None:
-        """Let what is to be said leave: with what else gathers until the writer's turn, or now, if nothing else is in progress."""
+        """Let what is to be said leave: with what else gathers until the writer's turn, or now, if it is all there is."""
         if not (at_once and self._pipe.is_free and self._pipe.send_now(self.peer.take_outgoing())):
             self._bell.ring()
 
