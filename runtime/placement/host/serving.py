@@ -116,7 +116,7 @@ class Worker:
                 if visit is not None:
                     await visit.leave()
                 return b""
-            case "start" | "message" | "stop":
+            case "start" | "stop":
                 return await self._stage.serve(number, head, data)
             case "know":
                 await trio.lowlevel.checkpoint()
@@ -217,6 +217,7 @@ async def work(
     async with trio.open_nursery() as nursery:
         contexts.nursery = nursery
         stage = Stage(link, find_actor, invitation.incarnation, nursery.start_soon)
+        link.take = stage.take
         worker = Worker(link, find, invitation.incarnation, contexts, stage)
         stage.services.events.add_sink(worker.tell_blocked, (LoopBlocked,))
         try:
