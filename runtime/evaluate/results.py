@@ -211,10 +211,11 @@ class Evaluation:
             head = cast("dict[str, Any]", json.loads(whole[0]))
             if head["understudy_evaluation"] != VERSION:
                 raise ValueError(f"its format is {head['understudy_evaluation']!r}, and this release reads {VERSION}")
-            if not isinstance(head["metrics"], list):
-                raise TypeError("its metrics are no list")
+            metrics: object = head["metrics"]
+            if type(metrics) is not list:
+                raise TypeError("its metrics stand in no list")
             rows = tuple(RowResult.of_line(json.loads(line)) for line in whole[1:])
-            return cls(head["graph"], tuple(head["metrics"]), rows)
+            return cls(head["graph"], tuple(cast("list[str]", metrics)), rows)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise UsageError(
                 f"{path} isn't the file of an evaluation: {type(error).__name__}: {error}.\n"
