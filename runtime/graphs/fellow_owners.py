@@ -82,7 +82,8 @@ class FellowOwners:
                 raise
 
     async def _let_go_later(self, name: str, fence: int) -> None:
-        while self.left_s > 0:
+        lease = self._keeping.lease
+        while lease is None or not lease.lost.is_set():  # also past its time: it may be renewed yet, and the name with it
             await trio.sleep(AGAIN_S)
             with suppress(StoreError):
                 await self._store.release_name(name, fence)

@@ -107,15 +107,15 @@ class RegisteredNames:
         try:
             fence = await taking.taken()
             async with trio.open_nursery() as nursery:
-                scope = trio.CancelScope()
-                nursery.start_soon(_watch, keeping, scope)
+                scope, watching = trio.CancelScope(), trio.CancelScope(shield=True)
+                nursery.start_soon(_watch, keeping, scope, watching)
                 try:
                     with scope:  # what it cancels ends here, and what is raised for another reason does not
                         yield RegisteredName(name, fence)
                 except BaseException as error:  # noqa: BLE001 - raised below: the nursery would make a group of it
                     ended = error
                 is_lost = scope.cancel_called or left_s_of(keeping) <= 0
-                nursery.cancel_scope.cancel()
+                watching.cancel()
         finally:
             if not await taking.is_let_go() and keeping.nursery is not None:
                 keeping.nursery.start_soon(self._let_go_later, store, keeping, name)
@@ -215,14 +215,18 @@ def left_s_of(keeping: Keeping) -> float:
     return lease.good_until() - trio.current_time()
 
 
-async def _watch(keeping: Keeping, scope: trio.CancelScope) -> None:
-    """End what goes on in the name's block when another may have the name."""
+async def _watch(keeping: Keeping, scope: trio.CancelScope, watching: trio.CancelScope) -> None:
+    """End what goes on in the name's block when another may have the name; until `watching` is cancelled, and nothing else.
+
+    What cancels the block from outside would end this as well, and then stand in place of what the block raises.
+    """
     lease = keeping.lease
     assert lease is not None, "the store gave a name to it"
-    while (left_s := left_s_of(keeping)) > 0:
-        with trio.move_on_after(left_s) if left_s != math.inf else trio.CancelScope():
-            await lease.lost.wait()
-    scope.cancel()
+    with watching:
+        while (left_s := left_s_of(keeping)) > 0:
+            with trio.move_on_after(left_s) if left_s != math.inf else trio.CancelScope():
+                await lease.lost.wait()
+        scope.cancel()
 
 
 def check_name(name: object) -> None:

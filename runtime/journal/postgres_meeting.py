@@ -74,10 +74,10 @@ class PostgresMeeting:
         check_name("the name", name)
         while True:
             [(is_alive, owner, fence, is_held)] = (await self._pool.read(_LOOK, name, lease.worker, lease.epoch)).rows
-            if is_held and owner != lease.worker:
-                return NameHolder(owner, fence)
             if not is_alive:
                 raise StoreError("the lease of this worker has ended, so it can hold no names.\n  Fix: open another runtime.")
+            if is_held and owner != lease.worker:
+                return NameHolder(owner, fence)
             taken = await self._pool.read(_TAKE, name, lease.worker, lease.epoch, fence or 0)
             if taken.rows:
                 return NameHolder(*taken.rows[0])

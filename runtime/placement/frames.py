@@ -53,6 +53,16 @@ class FrameBroken(Exception):
     """The bytes are no frames of this protocol; the stream is of no more use."""
 
 
+def too_long(size: int, limit: int) -> MessageTooLarge:
+    """The error for a message of `size` bytes."""
+    return MessageTooLarge(
+        f"a message to another process has {size:,} bytes; it may have {limit:,}.\n"
+        "  Fix: keep it elsewhere, in a file or a blob store, and let the message say where.",
+        size=size,
+        limit=limit,
+    )
+
+
 def written(frame: Frame, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The bytes of a frame.
 
@@ -61,12 +71,7 @@ def written(frame: Frame, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """
     size = len(frame.body)
     if size > max_bytes:
-        raise MessageTooLarge(
-            f"a message to another process has {size:,} bytes; it may have {max_bytes:,}.\n"
-            "  Fix: keep it elsewhere, in a file or a blob store, and let the message say where.",
-            size=size,
-            limit=max_bytes,
-        )
+        raise too_long(size, max_bytes)
     return _HEADER.pack(size, frame.kind, frame.id, frame.about) + frame.body
 
 

@@ -130,6 +130,7 @@ class Link:
         finally:
             del self._waiting[number]
             self._room.unpark()
+            self._decline(waiting)
         if isinstance(outcome, HostLost):
             raise self._unsent(outcome) if waiting.is_unsent else bare(outcome)
         if outcome.end is End.VALUE:
@@ -173,9 +174,13 @@ class Link:
 
     async def _until_settled(self, waiting: _Waiting) -> None:
         while waiting.outcome is None:
-            while waiting.asked:  # by work that has not heard of its end yet
-                self._settle(waiting.asked.popleft().id, End.ENDED)
+            self._decline(waiting)
             await waiting.bell.wait()
+
+    def _decline(self, waiting: _Waiting) -> None:
+        """Do nothing of what is still asked: by work that has not heard of its end yet, or just before it ended."""
+        while waiting.asked:
+            self._settle(waiting.asked.popleft().id, End.ENDED)
 
     def _check_lost(self) -> None:
         if self.lost is not None:
@@ -344,10 +349,22 @@ class Link:
         raise _Broken("its link was closed")
 
     async def _listen(self, silent_after_s: float) -> None:
-        """Wait until nothing has come for so long."""
+        """Wait until nothing has come for so long.
+
+        What came while this loop was held is not read yet, and proves the other side alive. So a look that comes late counts as
+        no more than one that comes in time, and several in a row must find nothing.
+        """
         await self.greeted.wait()  # a process that still imports says nothing
+        every_s = silent_after_s / BEATS_IN
+        heard_at, looked_at, silent_s = self.peer.heard_at, trio.current_time(), 0.0
         while True:
-            silent_s = self.peer.silent_s(trio.current_time())
+            now = trio.current_time()
+            if self.peer.heard_at > heard_at:
+                heard_at, silent_s = self.peer.heard_at, min(now - self.peer.heard_at, every_s)
+            else:
+                silent_s += min(now - looked_at, every_s)
+            looked_at = now
             if silent_s >= silent_after_s:
-                raise _Broken(f"nothing was heard of it for {silent_s:g} s", silent_s)
-            await trio.sleep(silent_after_s - silent_s)
+                whole_s = self.peer.silent_s(now)
+                raise _Broken(f"nothing was heard of it for {whole_s:g} s", whole_s)
+            await trio.sleep(min(every_s, silent_after_s - silent_s))

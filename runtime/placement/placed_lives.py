@@ -20,6 +20,7 @@ from runtime.placement.errands import Errands
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets, failure_data, failure_of
+from runtime.placement.visits import Visit
 
 NOTHING: Final = b""
 
@@ -44,14 +45,17 @@ class Ticked(Wrapper):
 
 @final
 class PlacedLives:
-    """The placed actors that live on one host now, by the numbers under which it knows them."""
+    """The placed actors that live on one host now, by the numbers under which it knows them; and the visits of runs there."""
 
     def __init__(self) -> None:
         self.by_number: dict[int, Life] = {}
+        self.visits: dict[str, Visit] = {}
 
     async def serve(self, number: int, body: bytes) -> bytes:
-        """Do what one of them asks beside its handler."""
+        """Do what one of them asks beside its handler, or what a dependency asks beside the calls of nodes."""
         head, data = unpacked(body)
+        if "visit" in head:
+            return await self._visit(head["visit"]).answer(head, data)
         life = self.by_number.get(head["actor"])
         if life is None:
             raise InternalError(f"a host asks in the name of actor {head['actor']}, which does not live there")
@@ -62,9 +66,18 @@ class PlacedLives:
     def hear(self, body: bytes) -> None:
         """Take what one of them tells."""
         head, data = unpacked(body)
+        if "visit" in head:
+            self._visit(head["visit"]).hear(head, data)
+            return
         life = self.by_number.get(head["actor"])
         if life is not None:
             life.hear(head, data)
+
+    def _visit(self, name: str) -> Visit:
+        visit = self.visits.get(name)
+        if visit is None:
+            raise InternalError(f"a host speaks for {name!r}, whose run is over")
+        return visit
 
     def lost(self, error: HostLost) -> None:
         """Their host is gone."""

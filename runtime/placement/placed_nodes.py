@@ -27,6 +27,7 @@ from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets
+from runtime.placement.visits import Visit
 
 LEAVE_S: Final = 4.0
 """How long a host may take to leave the context managers of a run; less than a run waits for its own."""
@@ -44,6 +45,7 @@ class PlacedNode:
         self._spec = spec
         self._place = place
         self._known = known
+        self._handler = handler_of(spec)
         self._codec = NodeCodec(spec, known.addresses)
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
@@ -75,8 +77,10 @@ class PlacedNode:
         host.out += 1
         try:
             if dependencies is not None:
-                head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
-            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, handler_of(self._spec))
+                whose = self._graph, self._spec.name, self._handler
+                visit = await _visit_of(host, dependencies, self._known, *whose, message.delivery.path)
+                head["visit"] = visit.name
+            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, self._handler)
             try:
                 made = await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
@@ -196,17 +200,20 @@ class _Attempt:
         return self.codec.read_any(await self.link.call(b"", about=number))
 
 
-async def _visit(host: Host, dependencies: RunDependencies, node: str, path: str) -> str:
-    """Have the run keep its dependencies on `host` until it is over; by what name it does so there."""
+async def _visit_of(
+    host: Host, dependencies: RunDependencies, known: RuntimeKnowledge, graph: str, node: str, handler: Any, path: str
+) -> Visit:
+    """Have the run keep its dependencies on `host` until it is over."""
     owner = dependencies.owner
-    known: tuple[str, Dependency] | None = host.visits.get(owner)
-    if known is None:
-        name = f"visit-{next(host.numbers)}"
-        stay: Callable[[], Any] = partial(_staying, host, owner, name)
+    found: tuple[Visit, Dependency] | None = host.visits.get(owner)
+    if found is None:
+        visit = Visit(f"visit-{next(host.numbers)}", known)
+        stay: Callable[[], Any] = partial(_staying, host, owner, visit)
         dependency = Dependency(_named(stay), stay, Supply.CONTEXT, {}, {}, f"place {host.place!r}")
-        known = host.visits[owner] = name, dependency
-    await owner.resolve({"": known[1]}, node=node, path=path)
-    return known[0]
+        found = host.visits[owner] = visit, dependency
+    found[0].welcome(graph, node, handler)
+    await owner.resolve({"": found[1]}, node=node, path=path)
+    return found[0]
 
 
 def _named(stay: Callable[[], Any]) -> Callable[[], Any]:
@@ -219,12 +226,21 @@ def _named(stay: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @contextlib.asynccontextmanager
-async def _staying(host: Host, owner: RunDependencies, name: str) -> AsyncGenerator[None]:
-    """The stay of a run's dependencies on `host`; what fails there when they are left fails here."""
+async def _staying(host: Host, owner: RunDependencies, visit: Visit) -> AsyncGenerator[None]:
+    """One stay; what fails there when the dependencies are left fails here. They may speak until they have been left."""
+    host.lives.visits[visit.name] = visit
     try:
         yield
     finally:
         host.visits.pop(owner, None)
-        if host.is_up:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S), contextlib.suppress(HostLost):
-                await host.link.call(packed({"op": "leave", "visit": name}))
+        try:
+            if host.is_up:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S) as limit:
+                    with contextlib.suppress(HostLost):
+                        await host.link.call(packed({"op": "leave", "visit": visit.name}))
+                if limit.cancelled_caught:
+                    raise TimeoutError(f"{host.link.name} has not left what the run depends on there within {LEAVE_S:g} s")
+        finally:
+            del host.lives.visits[visit.name]
+    if visit.wrong is not None:
+        raise visit.wrong

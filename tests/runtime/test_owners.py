@@ -242,6 +242,29 @@ async def test_who_is_cancelled_while_the_name_is_lost_is_cancelled(autojump_clo
         store.heal()
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_what_a_block_raises_that_is_cancelled_is_not_replaced(is_lost, autojump_clock):
+    store = MemoryStore(lease_s=LEASE_S)
+
+    async def hold(runtime: Any, scope: trio.CancelScope) -> None:
+        async with runtime.register("index"):
+            if is_lost:
+                store.cut_off()
+            else:
+                scope.cancel()
+            try:
+                await trio.sleep_forever()
+            finally:
+                scope.cancel()
+                raise KeyError("mine")
+
+    async with open_runtime(store=store) as runtime:
+        with trio.CancelScope() as scope:
+            with pytest.raises(KeyError, match="mine"):
+                await hold(runtime, scope)
+        store.heal()
+
+
 async def test_a_block_that_blocked_the_loop_until_the_name_was_lost_is_told(autojump_clock):
     store = MemoryStore(lease_s=LEASE_S)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -23,8 +23,8 @@ from runtime.graphs.runs.dependencies import Contexts, RunDependencies
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.hosted_run import HostedRun
-from runtime.placement.host.node_speaker import NodeSpeaker
-from runtime.placement.host.remote_refs import speaking
+from runtime.placement.host.node_speaker import CallSpeaker, VisitSpeaker
+from runtime.placement.host.remote_refs import Speaker, speaking
 from runtime.placement.host.stage import FindActor, Stage
 from runtime.placement.link import BEATS_IN, FENCE_AT, Hear, Link
 from runtime.placement.places import Invitation
@@ -48,6 +48,8 @@ class _Visit:
     def __init__(self, name: str, contexts: Contexts) -> None:
         self.id = name
         self.dependencies = RunDependencies(self, None, contexts, _no_node)
+        self.is_over = False
+        """Whether they have been left."""
         self._closed = trio.Event()
         self._failures: list[Exception] = []
 
@@ -57,8 +59,11 @@ class _Visit:
         Raises:
             ContextFailed: one failed, then or before.
         """
-        if not self.dependencies.close():
-            await self._closed.wait()
+        try:
+            if not self.dependencies.close():
+                await self._closed.wait()
+        finally:
+            self.is_over = True
         if self._failures:
             raise self._failures[0]
 
@@ -127,12 +132,22 @@ class Worker:
         if node is None:
             raise InternalError(f"node {head['node']!r} of graph {head['graph']!r} was not prepared here")
         spec = node.spec
-        speaking.set(NodeSpeaker(spec, number, self._link, self._stage.addresses))  # of this task, which is of this call
         messages, more = node.codec.read_arguments(data)
+        visit = self._visit(head["visit"], more[0] if more else None) if spec.needs else None
         arguments = dict(taken(spec, messages))
-        if spec.needs:
-            visit = self._visit(head["visit"], more[0] if more else None)
-            arguments.update(await visit.dependencies.resolve(spec.needs, node=spec.name, path=head["run"]["path"]))
+        if visit is not None:
+            own = VisitSpeaker(spec, head["graph"], visit, self._link, self._stage.addresses)
+            with _speaking(own):
+                arguments.update(await visit.dependencies.resolve(spec.needs, node=spec.name, path=head["run"]["path"]))
+        speaker = CallSpeaker(spec, number, self._link, self._stage.addresses)
+        try:
+            with _speaking(speaker):
+                return await self._called(node, arguments, number, head)
+        finally:
+            speaker.is_over = True
+
+    async def _called(self, node: _Node, arguments: dict[str, Any], number: int, head: Mapping[str, Any]) -> bytes:
+        spec = node.spec
         ask = partial(self._link.call, about=number)
         if spec.injected:
             run = HostedRun.of(head["run"], self._fence, node.codec, ask, partial(self._link.note, about=number))
@@ -167,6 +182,15 @@ class Worker:
         if message is not None:  # only what needs it brings it along
             visit.dependencies.input = message
         return visit
+
+
+@contextlib.contextmanager
+def _speaking(speaker: Speaker) -> Generator[None]:
+    token = speaking.set(speaker)
+    try:
+        yield
+    finally:
+        speaking.reset(token)
 
 
 async def work(

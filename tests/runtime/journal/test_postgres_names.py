@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -10,6 +15,7 @@ import pytest
 import trio
 
 from actors.store_errors import StoreDamaged, StoreError, StoreInUse
+from runtime import open_runtime
 from runtime.journal import lease as leases
 from runtime.journal.lease import take_over
 from runtime.journal.meeting import NameHolder
@@ -17,8 +23,9 @@ from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_meeting import PostgresMeeting
 from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_wire import Address, StatementResult
-from tests.runtime.journal.postgres_server import Server
-from tests.runtime.journal.test_postgres_workers import open_store
+from tests.patience import first_line, patience
+from tests.runtime.journal.postgres_server import Server, started
+from tests.runtime.journal.test_postgres_workers import LEASE_S, open_store
 
 PATIENCE_S = 60.0
 
@@ -154,6 +161,42 @@ async def test_what_the_server_carries_out_late_changes_no_name(
         assert await one.holder("index") == NameHolder("two", 3)
 
 
+# --- holders that die or are stopped --------------------------------------------------------------------------------------
+
+
+def started_holder(postgres: Server, schema: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started("tests.runtime.journal.postgres_holder", postgres.dsn, schema, "index", str(LEASE_S))
+
+
+@pytest.mark.slow
+async def test_the_name_of_a_killed_process_is_the_next_ones_after_the_lease(postgres: Server, schema: str) -> None:
+    async with open_runtime(store=PostgresStore(postgres.dsn, schema, lease_s=LEASE_S, migrate=True), worker="heir") as heir:
+        with started_holder(postgres, schema) as holder:
+            assert await trio.to_thread.run_sync(first_line, holder) == "held 1\n"
+            assert str(await heir.registered("index")).startswith("holder-")
+            holder.kill()
+            with trio.fail_after(PATIENCE_S):
+                async with heir.register("index") as held:
+                    assert held.fence == 2
+                    assert str(await heir.registered("index")).startswith("heir-")
+
+
+@pytest.mark.slow
+async def test_a_stopped_process_that_wakes_up_has_lost_its_name_and_is_given_none(postgres: Server, schema: str) -> None:
+    async with open_runtime(store=PostgresStore(postgres.dsn, schema, lease_s=LEASE_S, migrate=True), worker="heir") as heir:
+        with started_holder(postgres, schema) as holder:
+            assert await trio.to_thread.run_sync(first_line, holder) == "held 1\n"
+            os.kill(holder.pid, signal.SIGSTOP)
+            with trio.fail_after(PATIENCE_S):
+                async with heir.register("index") as held:
+                    assert held.fence == 2
+                    os.kill(holder.pid, signal.SIGCONT)
+                    with patience(holder):
+                        said = (await trio.to_thread.run_sync(holder.communicate))[0].splitlines()
+                    assert said == ["NameLost", "StoreError"]
+                    assert str(await heir.registered("index")).startswith("heir-")
+
+
 # --- news -----------------------------------------------------------------------------------------------------------------
 
 
@@ -220,8 +263,6 @@ async def test_news_are_read_once_however_long_a_transaction_is_at_work(
 
 
 def lease_threads() -> list[str]:
-    import threading
-
     return [each.name for each in threading.enumerate() if each.name.startswith("lease of")]
 
 

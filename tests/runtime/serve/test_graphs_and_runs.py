@@ -463,7 +463,7 @@ async def test_who_hangs_up_while_it_waits_is_sent_nothing(
                 "type": "http.request",
                 "body": b"",
                 "more_body": False,
-            },  # as hypercorn sends it, behind the last of what is declared
+            },  # as hypercorn sends it, behind what is declared
         ]
 
         async def receive() -> Any:
