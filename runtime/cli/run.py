@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, final
+from typing import Any, Final, TextIO, final
 
 import attrs
 import trio
 
-from actors.errors import DeclarationError, InternalError, RunFailed, UnderstudyError
+from actors.errors import DeclarationError, InternalError, RunFailed, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
@@ -116,6 +116,9 @@ def run(options: Options) -> int:
     return 0
 
 
+_ROOM: Final = "make room, or write it elsewhere, and run it again."
+
+
 @final
 @attrs.frozen
 class _Output:
@@ -178,13 +181,17 @@ class _Run:
         return complain(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self.board.now()}"), 1)
 
     async def _keep(self, runtime: Runtime) -> None:
-        """Write the run as a case, however it has ended."""
+        """Write the run as a case, however it has ended; a disk that does not take it costs the case, and not the output."""
         if self.case is None:
             return
         with trio.CancelScope(shield=True):
             page = await runtime.stored(self.graph)
             for stored in page.items:
-                await trio.Path(self.case).write_text((await runtime.history(stored.id)).case(), encoding="utf-8")
+                case = (await runtime.history(stored.id)).case()
+                try:
+                    await trio.Path(self.case).write_text(case, encoding="utf-8")
+                except OSError as error:
+                    self._complain(UsageError(f"--case {self.case} is not whole: {error.strerror or error}.\n  Fix: {_ROOM}"), 1)
 
     def _complain(self, error: BaseException, code: int) -> int:
         return complain(error, code, whole=self.whole)

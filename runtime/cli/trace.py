@@ -58,7 +58,7 @@ def run(options: Options) -> int:
         raise WrongUsage(f"-o {options.output}: its name must end with one of {', '.join(FORMATS)}")
     try:
         text, source = _text(options)
-        events = of_run(read_events(text, source), options.run, source)
+        events = of_run(read_events(text, source, _note), options.run, source)
     except UsageError as error:
         sys.stderr.write(printable(plain(f"understudy: {error}\n"), sys.stderr))
         return 1
@@ -81,6 +81,10 @@ def run(options: Options) -> int:
     except OSError as error:
         raise WrongUsage(f"-o {options.output}: {error.strerror or error}") from error
     return 0
+
+
+def _note(words: str) -> None:
+    sys.stderr.write(printable(plain(f"understudy: {words}\n"), sys.stderr))
 
 
 def capture(run: str, store: str | None, output: str | None) -> int:

@@ -133,7 +133,7 @@ class SqliteStore:
             self._was_opened = False
             raise
         self._seen = taken.seen
-        writer = SqliteWriter(taken.db, self.path, taken.names, worker, self._sync, self._sealing, nursery)
+        writer = SqliteWriter(taken.db, self.path, taken.names, taken.log, worker, self._sync, self._sealing, nursery)
         self._open = _Open(Lease(worker, taken.epoch), taken.ownership, writer)
         return self._open.lease
 

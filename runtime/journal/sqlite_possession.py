@@ -13,6 +13,7 @@ import attrs
 from actors.store_errors import StoreError, StoreUnavailable
 from runtime.journal import sqlite_runs
 from runtime.journal.sqlite_file import SCHEMA, FileNames, Ownership, bring_up_to_date, connect, make_private, schema_of
+from runtime.journal.sqlite_syncs import LogFile
 
 
 @final
@@ -24,6 +25,8 @@ class Possession:
     db: sqlite3.Connection
     """The one connection that writes."""
     names: FileNames
+    log: LogFile
+    """Of the same file."""
     epoch: int
     """Grows with each owner."""
     seen: int
@@ -61,7 +64,7 @@ def take_possession(path: Path, worker: str, now: int, last_posted: Callable[[],
         bring_up_to_date(db, path)
         epoch, seen = _registered(db, worker, now, last_posted)
         db.execute("pragma busy_timeout=0")
-        return Possession(ownership, db, FileNames(path), epoch, seen)
+        return Possession(ownership, db, FileNames(path), LogFile(path), epoch, seen)
     except BaseException:
         if db is not None:
             db.close()

@@ -1,7 +1,8 @@
-"""The one writer of a SQLite store: plain records inline on the event loop, everything else in a thread, in one order.
+"""The one writer of a SQLite store: records inline on the event loop, everything else in a thread, in one order.
 
-Everything goes through one queue and one connection. A plain record is committed where it is appended, without the queue, while
-the queue is empty and the thread rests; else it waits its turn: a crash must never leave a record without the one before it.
+Everything goes through one queue and one connection. A record is committed where it is appended, without the queue, while the
+queue is empty and the thread rests; else it waits its turn: a crash must never leave a record without the one before it. One
+that is to be on the platter is then synced by another thread, which does not need the connection (``LogSyncs``).
 The thread commits what waits in one transaction, with a sync if any of it asks for one, and copies the log into the database
 (a checkpoint) when it has grown: on the loop that would be a stall of tens of milliseconds.
 """
@@ -26,6 +27,7 @@ from actors.words import said
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
 from runtime.journal.sqlite_file import BUSY_S, FileNames, no_thread, store_error
 from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
+from runtime.journal.sqlite_syncs import LogFile, LogSyncs, Told
 from runtime.journal.store import Done, StoredQuestion
 
 T = TypeVar("T")
@@ -53,8 +55,6 @@ _INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?,
 ERRORS: Final = (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError, OverflowError)
 """What can go wrong with the file, and with values that it cannot hold."""
 
-Told = Callable[[outcome.Outcome[Any]], None]
-
 
 @attrs.define(eq=False)
 class _Work:
@@ -65,6 +65,8 @@ class _Work:
     sync: bool
     rows: int = 0
     bytes: int = 0
+    run: str = ""
+    """Whose records it writes, if that is what it does."""
 
 
 _Told = Sequence[tuple[_Work, outcome.Outcome[Any]]]
@@ -88,6 +90,7 @@ class SqliteWriter:
         db: sqlite3.Connection,
         path: Path,
         names: FileNames,
+        log: LogFile,
         worker: str,
         sync: Sync,
         sealing: Sealing,
@@ -96,6 +99,7 @@ class SqliteWriter:
         self._db = db
         self._path = path
         self._names = names
+        self._log = log
         self._worker = worker
         self._sync = sync
         self._sealing = sealing
@@ -109,15 +113,22 @@ class SqliteWriter:
         self._rest: trio.Event | None = None
         # Of the transaction side: used by anyone who has the connection.
         self._held: dict[str, _Held] = {}
-        self._level = ""
         self._pages = 0
         self._is_suspect = False
-        self.records = self.commits = self.syncs = self.checkpoints = 0
+        self._synced = 0
+        self._syncs = LogSyncs(log, path, nursery, self._distrust)
+        self.records = self.commits = self.checkpoints = 0
+        db.execute("pragma synchronous=normal")  # this class syncs the log itself
 
     @property
     def queued(self) -> int:
         """Records that wait."""
-        return self._waiting
+        return self._waiting + self._syncs.rows
+
+    @property
+    def syncs(self) -> int:
+        """How often the log was synced, for what was to be on the platter."""
+        return self._synced + self._syncs.count
 
     # --- on the loop ------------------------------------------------------------------------------------------------------
 
@@ -139,25 +150,34 @@ class SqliteWriter:
             )
             return
         marked = self._sync == "always" or (sync and self._sync == "paid")
-        is_inline = not marked and not self._is_busy and self._pages < LOG_PAGES and not self._is_suspect
-        if is_inline and len(rows) == 1 and question is None and answered is None and self._appended(rows[0], done):
+        is_inline = not self._is_busy and self._pages < LOG_PAGES and not self._is_suspect
+        has_room = self._waiting + self._syncs.rows + len(rows) <= MAX_WAITING
+        if (
+            is_inline
+            and has_room
+            and len(rows) == 1
+            and question is None
+            and answered is None
+            and self._appended(rows[0], done, marked=marked)
+        ):
             return
-        call = partial(self._append, rows, question, answered, now())
         size = sum(len(row.data or b"") for row in rows)
-        work = _Work(call, partial(_tell, done), marked, len(rows), size)
-        if self._waiting + len(rows) > MAX_WAITING:
-            work = _Work(self._turned_away, work.told, sync=False)
+        call: Callable[[sqlite3.Connection], Any] = partial(self._append, rows, question, answered, now())
+        work = _Work(call, partial(_tell, done), marked, len(rows), size, rows[0].run if rows else "")
+        if not has_room:
+            work = _Work(self._turned_away, work.told, sync=False, run=work.run)
         if is_inline:
-            for each, told in self._committed([work]):
-                each.told(told)
-            return
+            [(_, result)] = self._committed([work])
+            if not (marked and isinstance(result, outcome.Error) and _is_locked(result.error.__cause__)):
+                self._settle(work, result)
+                return
         try:
             self._put(work)
         except StoreUnavailable as error:
-            done(error)
+            self._settle(work, outcome.Error(error))
 
-    def _appended(self, row: Record, done: Done) -> bool:
-        """Write a plain record right here; False: it needs more than an insert."""
+    def _appended(self, row: Record, done: Done, *, marked: bool) -> bool:
+        """Write one record right here; False: it needs more than an insert, or the patience of the thread."""
         held = self._held.get(row.run)
         size = 0 if row.data is None else len(row.data)
         if (
@@ -169,21 +189,39 @@ class SqliteWriter:
         ):
             return False
         try:
-            self._level_of(sync=False)
-            if not self.commits % LOOK_EVERY:
+            if marked or not self.commits % LOOK_EVERY:
                 self._names.check()
             self._db.execute(_INSERT, self._sealing.row_of(row))
         except ERRORS as error:
             self._failed(error)
-            done(store_error(error, self._path))
+            if marked and _is_locked(error):
+                return False
+            self._done(row.run, done, store_error(error, self._path))
             return True
         held.seq = row.seq
         held.bytes += size
         self._pages += 2 + size // PAGE_BYTES
         self.records += 1
         self.commits += 1
-        done(None)
+        if marked:
+            self._syncs.add(row.run, 1, partial(_tell, done), outcome.Value(None))
+        else:
+            self._done(row.run, done, None)
         return True
+
+    def _done(self, run: str, done: Done, error: StoreError | None) -> None:
+        """Tell what came of a record which needs no sync, behind all of its run that wait for one."""
+        if self._syncs.holds(run):
+            self._syncs.add(run, 1, partial(_tell, done), outcome.Value(None) if error is None else outcome.Error(error))
+        else:
+            done(error)
+
+    def _settle(self, work: _Work, result: outcome.Outcome[Any]) -> None:
+        """Tell what came of a work that was done on the loop: when it is synced, if it is to be."""
+        if (work.sync and isinstance(result, outcome.Value)) or self._syncs.holds(work.run):
+            self._syncs.add(work.run, work.rows, work.told, result)
+        else:
+            work.told(result)
 
     async def do(self, call: Callable[[sqlite3.Connection], T], *, sync: bool) -> T:
         """Run `call` in its turn, in a transaction of which all or nothing comes to be. Its outcome is always waited for.
@@ -209,6 +247,7 @@ class SqliteWriter:
                     while self._is_busy:
                         self._rest = trio.Event()
                         await self._rest.wait()
+                    await self._syncs.rest()
                     try:  # not in one of the threads that anybody may fill
                         await trio.to_thread.run_sync(self._shut, limiter=trio.CapacityLimiter(1))
                     except RuntimeError:  # there can be no more threads
@@ -262,7 +301,10 @@ class SqliteWriter:
     def _deliver(self, batch: _Told) -> None:
         self._waiting -= sum(work.rows for work, _ in batch)
         for work, result in batch:
-            work.told(result)
+            if self._syncs.holds(work.run):
+                self._syncs.add(work.run, work.rows, work.told, result)
+            else:
+                work.told(result)
 
     # --- in the thread ----------------------------------------------------------------------------------------------------
 
@@ -277,7 +319,7 @@ class SqliteWriter:
                 batch.append(self._queue.popleft())
                 size += batch[-1].bytes
             try:
-                told = self._committed(batch, is_patient=True)
+                told = self._committed(batch, in_thread=True)
             except BaseException as error:  # a mistake: who waits would wait forever
                 failure = StoreError(f"the store {self._path} failed: {said(error)}\n  Fix: report it, and open the store again.")
                 self._tell([(work, outcome.Error(failure)) for work in batch])
@@ -301,6 +343,7 @@ class SqliteWriter:
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("pragma wal_checkpoint(truncate)")
         self._db.close()
+        self._log.close()
 
     def _checkpoint(self) -> None:
         """Copy the log into the database, as far as no reader needs it; both files are synced."""
@@ -318,32 +361,34 @@ class SqliteWriter:
 
     # --- in either, by the one who has the connection -------------------------------------------------------------------------
 
-    def _committed(self, batch: Sequence[_Work], *, is_patient: bool = False) -> _Told:
+    def _committed(self, batch: Sequence[_Work], *, in_thread: bool = False) -> _Told:
         """Do all of `batch` in one transaction. An error of one work undoes that work, an error of the file all of them.
 
-        One that `is_patient` waits for a program that has locked the file; the loop must not.
+        In the thread it waits for a program that has locked the file, and is synced if any of it is to be.
         """
-        sync = any(work.sync for work in batch)
+        sync = in_thread and any(work.sync for work in batch)
         told: list[tuple[_Work, outcome.Outcome[Any]]] = []
         try:
             if self._is_suspect and sync:
                 self._checkpoint()
+                self._must_be_trusted()
             self._names.check()
-            self._level_of(sync=sync)
-            self._begin(is_patient=is_patient)
+            self._begin(is_patient=in_thread)
             for work in batch:
                 told.append((work, self._tried(work, is_alone=len(batch) == 1)))
                 self._pages += 2 + work.rows + work.bytes // PAGE_BYTES
             if not self._db.in_transaction:  # undone, with the one work that it was for
                 return told
             self._db.execute("commit")
+            if sync:  # also if nothing was written: a record that is appended again may be there, and not be synced
+                self._sync_log()
         except ERRORS as error:
             self._failed(error)
             failure = store_error(error, self._path)
             return [(work, outcome.Error(failure)) for work in batch]
         self.records += sum(work.rows for work, result in told if isinstance(result, outcome.Value))
         self.commits += 1
-        self.syncs += sync
+        self._synced += sync
         return told
 
     def _begin(self, *, is_patient: bool) -> None:
@@ -351,7 +396,7 @@ class SqliteWriter:
         try:
             self._db.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            if not is_patient or (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
+            if not is_patient or not _is_locked(error):
                 raise
             self._db.execute(f"pragma busy_timeout={int(BUSY_S * 1000)}")
             try:
@@ -385,18 +430,29 @@ class SqliteWriter:
         whole log has been copied from memory into the database, and synced there, no sync is believed.
         """
         self._held.clear()
-        self._level = ""
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("rollback")
-        if (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_IOERR:
-            self._is_suspect = True
+        if _code_of(error) == sqlite3.SQLITE_IOERR:
+            self._distrust()
 
-    def _level_of(self, *, sync: bool) -> None:
-        level = "full" if sync else "normal"
-        if level != self._level:
-            self._db.execute(f"pragma synchronous={level}")
-            self._level = level
+    def _distrust(self) -> None:
+        """A sync has failed: see :meth:`_failed`."""
+        self._is_suspect = True
+
+    def _must_be_trusted(self) -> None:
+        if self._is_suspect:
+            raise StoreUnavailable(
+                f"the log of {self._path} could not be copied whole since the disk has failed, so no sync of it is believed.\n"
+                "  Fix: see to the disk; end what reads the file for long."
+            )
+
+    def _sync_log(self) -> None:
+        try:
+            self._log.sync()
+        except OSError:
+            self._distrust()
+            raise
 
     def _append(
         self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None, now: int, db: sqlite3.Connection
@@ -482,6 +538,15 @@ class SqliteWriter:
 
     def _lost(self, run: str, why: str) -> RunLost:
         return RunLost(f"run {run!r} is no longer this worker's: {why}.\n  Fix: look at the run in the store.", run_id=run)
+
+
+def _code_of(error: BaseException | None) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether another program had locked the file."""
+    return _code_of(error) == sqlite3.SQLITE_BUSY
 
 
 async def _raise(error: BaseException) -> None:

@@ -247,7 +247,7 @@ class Store(Protocol):
     ) -> None:
         """Write `rows`, all or none, behind everything appended before; returns immediately.
 
-        `done` is called on the event loop, in the order of the calls to ``append``, and may be called before ``append`` returns:
+        `done` is called on the event loop, for each run in the order of the calls to ``append``, and maybe before that returns:
         with None once the rows are written (with `sync`: on the platter), or with the error. After a ``StoreError`` nothing of
         `rows` is stored as far as the store knows, and the caller appends the same rows again: a row that is there already with
         the same checksum counts as written. ``RunLost``: a row of that number with another checksum is there, or this worker's

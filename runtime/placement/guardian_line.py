@@ -32,6 +32,7 @@ def told_line(invitation: Invitation, **more: Any) -> bytes:
         "incarnation": invitation.incarnation,
         "secret": invitation.secret.hex(),
         "dead_after_s": invitation.dead_after_s,
+        "watchdog_s": invitation.watchdog_s,
         "silent_after_s": FENCE_AT * invitation.dead_after_s,
         **more,
     }
@@ -76,14 +77,20 @@ class GuardianLine:
 
     async def _listen(self) -> Gone:
         left = more = b""
+        silent = 0
         while True:
-            with trio.move_on_after(self._dead_after_s) as scope:
+            # In parts: what came while this loop was held is not read yet, and a part that comes late is one part only.
+            with trio.move_on_after(self._dead_after_s / BEATS_IN) as scope:
                 try:
                     more = bytes(await self._stream.receive_some(64))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     more = b""
             if scope.cancelled_caught:
+                silent += 1
+                if silent < BEATS_IN:
+                    continue
                 return Gone(f"nothing was heard of its guardian for {self._dead_after_s:g} s", self._dead_after_s)
+            silent = 0
             if not more:
                 return Gone("its guardian ended")
             _, begins, code = (left + more).partition(_ENDED)  # signs of life come before it, and it may come in pieces

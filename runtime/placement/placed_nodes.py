@@ -27,6 +27,7 @@ from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets
+from runtime.placement.visits import Visit
 
 LEAVE_S: Final = 4.0
 """How long a host may take to leave the context managers of a run; less than a run waits for its own."""
@@ -44,7 +45,11 @@ class PlacedNode:
         self._spec = spec
         self._place = place
         self._known = known
+        self._handler = handler_of(spec)
         self._codec = NodeCodec(spec, known.addresses)
+        self._plain_head = packed(self._named_head())
+        """Of a call in which nothing is told but the messages: of most nodes."""
+        self._is_plain = not spec.needs and not spec.injected
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
     async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
@@ -68,17 +73,18 @@ class PlacedNode:
         dependencies = message.run.dependencies if self._spec.needs else None
         more = [dependencies.input] if dependencies is not None and self._wants_input else []
         data = self._codec.arguments(arguments, more)
-        head = self._head(message)
-        if lm is not None:
-            head["lm"] = lm.model
+        head = None if self._is_plain and lm is None else self._head(message, lm)
         host = await self._place.least_busy()
         host.out += 1
         try:
-            if dependencies is not None:
-                head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
-            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, handler_of(self._spec))
+            if dependencies is not None and head is not None:
+                whose = self._graph, self._spec.name, self._handler
+                visit = await _visit_of(host, dependencies, self._known, *whose, message.delivery.path)
+                head["visit"] = visit.name
+            attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, self._handler)
             try:
-                made = await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
+                body = self._plain_head + data if head is None else packed(head, data)
+                made = await host.link.call(body, answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
                 original = attempt.tickets.original(error)
                 if original is not None:
@@ -90,12 +96,14 @@ class PlacedNode:
         finally:
             host.out -= 1
 
-    def _head(self, message: ActiveDelivery) -> dict[str, Any]:
+    def _named_head(self) -> dict[str, Any]:
+        return {"op": "node", "graph": self._graph, "node": self._spec.name}
+
+    def _head(self, message: ActiveDelivery, lm: LM | None) -> dict[str, Any]:
         run, step = message.run, message.step
         return {
-            "op": "node",
-            "graph": self._graph,
-            "node": self._spec.name,
+            **self._named_head(),
+            **({} if lm is None else {"lm": lm.model}),
             "run": {
                 "id": run.id,
                 "graph": run.state.plan.name,
@@ -196,17 +204,20 @@ class _Attempt:
         return self.codec.read_any(await self.link.call(b"", about=number))
 
 
-async def _visit(host: Host, dependencies: RunDependencies, node: str, path: str) -> str:
-    """Have the run keep its dependencies on `host` until it is over; by what name it does so there."""
+async def _visit_of(
+    host: Host, dependencies: RunDependencies, known: RuntimeKnowledge, graph: str, node: str, handler: Any, path: str
+) -> Visit:
+    """Have the run keep its dependencies on `host` until it is over."""
     owner = dependencies.owner
-    known: tuple[str, Dependency] | None = host.visits.get(owner)
-    if known is None:
-        name = f"visit-{next(host.numbers)}"
-        stay: Callable[[], Any] = partial(_staying, host, owner, name)
+    found: tuple[Visit, Dependency] | None = host.visits.get(owner)
+    if found is None:
+        visit = Visit(f"visit-{next(host.numbers)}", known)
+        stay: Callable[[], Any] = partial(_staying, host, owner, visit)
         dependency = Dependency(_named(stay), stay, Supply.CONTEXT, {}, {}, f"place {host.place!r}")
-        known = host.visits[owner] = name, dependency
-    await owner.resolve({"": known[1]}, node=node, path=path)
-    return known[0]
+        found = host.visits[owner] = visit, dependency
+    found[0].welcome(graph, node, handler)
+    await owner.resolve({"": found[1]}, node=node, path=path)
+    return found[0]
 
 
 def _named(stay: Callable[[], Any]) -> Callable[[], Any]:
@@ -219,12 +230,21 @@ def _named(stay: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @contextlib.asynccontextmanager
-async def _staying(host: Host, owner: RunDependencies, name: str) -> AsyncGenerator[None]:
-    """The stay of a run's dependencies on `host`; what fails there when they are left fails here."""
+async def _staying(host: Host, owner: RunDependencies, visit: Visit) -> AsyncGenerator[None]:
+    """One stay; what fails there when the dependencies are left fails here. They may speak until they have been left."""
+    host.lives.visits[visit.name] = visit
     try:
         yield
     finally:
         host.visits.pop(owner, None)
-        if host.is_up:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S), contextlib.suppress(HostLost):
-                await host.link.call(packed({"op": "leave", "visit": name}))
+        try:
+            if host.is_up:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S) as limit:
+                    with contextlib.suppress(HostLost):
+                        await host.link.call(packed({"op": "leave", "visit": visit.name}))
+                if limit.cancelled_caught:
+                    raise TimeoutError(f"{host.link.name} has not left what the run depends on there within {LEAVE_S:g} s")
+        finally:
+            del host.lives.visits[visit.name]
+    if visit.wrong is not None:
+        raise visit.wrong

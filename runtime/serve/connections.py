@@ -30,9 +30,25 @@ _IS_POSIX: Final = os.name == "posix"
 
 @final
 class ServerConnection(TCPServer):
-    """One connection."""
+    """One connection. It is among the `opened` ones while it is served."""
 
     _in_a_row = 0
+
+    def __init__(self, opened: set[ServerConnection], *args: Any) -> None:
+        super().__init__(*args)
+        self._open = opened
+
+    async def run(self) -> None:
+        """Serve it."""
+        self._open.add(self)
+        try:
+            await super().run()
+        finally:
+            self._open.discard(self)
+
+    def cut(self) -> None:
+        """Close its socket, no matter what waits for the client."""
+        self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:
         """Send what the protocol says."""
@@ -65,14 +81,32 @@ async def serve_connections(
     stop: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app`, without a lifespan, until `stop`; those who are connected then have ``config.graceful_timeout`` seconds."""
+    """Serve `app`, without a lifespan, until `stop`; those who are connected then have ``config.graceful_timeout`` seconds.
+
+    Then, or when this is cancelled, their sockets are closed: hypercorn shields its writes, which would wait for a client that
+    takes nothing for as long as it stays.
+    """
+    opened: set[ServerConnection] = set()
     context = WorkerContext(None)
-    made: Any = partial(ServerConnection, cast("Any", ASGIWrapper(cast("Any", app))), config, context, ConnectionState({}))
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as accepting:
-            accepting.start_soon(partial(trio.serve_listeners, made, [listener], handler_nursery=connections))
-            task_status.started()
-            await stop.wait()
-            accepting.cancel_scope.cancel()
-        await context.terminated.set()
-        connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
+    asgi: Any = ASGIWrapper(cast("Any", app))
+    made: Any = partial(ServerConnection, opened, asgi, config, context, ConnectionState({}))
+    with trio.CancelScope() as serving:
+        async with trio.open_nursery() as closing:
+            closing.start_soon(_cut_when_cancelled, opened)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(partial(trio.serve_listeners, made, [listener], handler_nursery=connections))
+                    task_status.started()
+                    await stop.wait()
+                    accepting.cancel_scope.cancel()
+                await context.terminated.set()
+                serving.deadline = trio.current_time() + config.graceful_timeout
+            closing.cancel_scope.cancel()
+
+
+async def _cut_when_cancelled(opened: set[ServerConnection]) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        for connection in list(opened):
+            connection.cut()

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.argument_checks import rejected
+from actors.argument_checks import is_seconds, rejected
 from runtime.serve.problem_documents import RETRY_S, HttpProblem
 
 MINUTE_S: Final = 60.0
@@ -47,8 +47,8 @@ class Limits:
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Limits):
             value: Any = getattr(self, field.name)
-            is_number = isinstance(value, int | float if field.name.endswith("_s") else int) and not isinstance(value, bool)
-            if not is_number or not value > 0:
+            fits = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not (is_seconds(value, zero=False) if field.name.endswith("_s") else fits):
                 raise rejected(Limits, field.name, value, "a number > 0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -121,7 +122,7 @@ def _common(limits: Limits) -> dict[str, Any]:
                 "additionalProperties": {"type": "string", "maxLength": 200},
             },
             "max_steps": {"type": ["integer", "null"], "minimum": 1, "exclusiveMaximum": MOST},
-            "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": limits.run_s},
+            "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0, **_at_most(limits.run_s)},
             "budget": {
                 "type": ["object", "null"],
                 "minProperties": 1,
@@ -134,6 +135,10 @@ def _common(limits: Limits) -> dict[str, Any]:
         },
     }
     return schemas
+
+
+def _at_most(most: float) -> dict[str, Any]:
+    return {"maximum": most} if math.isfinite(most) else {}
 
 
 def _ref(name: str) -> dict[str, Any]:

@@ -84,6 +84,8 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     "deadline": (504, "The run took too long", "give it more time with timeout_s, or ask for less."),
 }
 """Every kind of problem: its status, its title, and what its reader can do. No line tells what is inside, or who else calls."""
+DAY_S: Final = 86_400
+"""The longest time after which a client is asked to come again."""
 RETRY_S: Final = 1
 """How long a caller is asked to wait where nothing better is known, in seconds."""
 
@@ -114,7 +116,7 @@ class HttpProblem(Exception):
         self.headers = dict(headers or {})
         self.more = dict(more or {})
         if retry_after_s is not None:
-            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+            self.headers["Retry-After"] = str(math.ceil(max(1, min(retry_after_s, DAY_S))))
 
     def document(self) -> dict[str, Any]:
         """The body."""

@@ -43,7 +43,7 @@ class Preferences:
     @property
     def applied(self) -> str:
         """For ``Preference-Applied``; empty for none."""
-        wait = [] if self.wait_s is None else [f"wait={self.wait_s:g}"]
+        wait = [] if self.wait_s is None else [f"wait={self.wait_s:.15g}"]
         return ", ".join([*wait, *(["cancel-on-disconnect"] if self.cancels_on_disconnect else [])])
 
 

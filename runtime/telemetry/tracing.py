@@ -41,6 +41,7 @@ from runtime.telemetry import genai
 
 _CONVENTIONS: Final = ("genai", "openinference")
 _ERROR_CHARACTERS: Final = 200
+_MOST_MS: Final = 2**31 - 1
 _JSON: Final = "application/json"
 _FROM_LABELS: Final = {genai.OI_SESSION: "session", genai.OI_USER: "user"}
 
@@ -133,7 +134,7 @@ class Tracing(Instrument):
             await trio.lowlevel.checkpoint()
             return True
         with trio.move_on_after(within_s):
-            return bool(await trio.to_thread.run_sync(flush, int(within_s * 1000), abandon_on_cancel=True))
+            return bool(await trio.to_thread.run_sync(flush, int(min(within_s * 1000, _MOST_MS)), abandon_on_cancel=True))
         return False
 
     # --- runs -----------------------------------------------------------------------------------------------------------

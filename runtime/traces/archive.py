@@ -95,6 +95,7 @@ class Archive:
         self._is_stalled = False
         self._answers = True
         self._asked_s = float("-inf")
+        self._is_asking = False
         recorder.taken_up = self._taken_up
 
     def at_s(self, time: datetime) -> float:
@@ -108,12 +109,20 @@ class Archive:
         self._is_stalled = isinstance(event, StoreStalled)
 
     async def is_well(self) -> bool:
-        """Whether the store answers, and can write as far as is known; asked at most once in :data:`FRESH_S` seconds."""
-        if trio.current_time() - self._asked_s >= FRESH_S:
-            self._asked_s, self._answers = trio.current_time(), False
-            with contextlib.suppress(StoreError), trio.move_on_after(PATIENCE_S):
-                await self._store.run("")
-                self._answers = True
+        """Whether the store answers, and can write as far as is known; asked at most once in :data:`FRESH_S` seconds.
+
+        Who asks while another does is told what was so before.
+        """
+        if not self._is_asking and trio.current_time() - self._asked_s >= FRESH_S:
+            self._is_asking = True
+            try:
+                answers = False
+                with contextlib.suppress(StoreError), trio.move_on_after(PATIENCE_S):
+                    await self._store.run("")
+                    answers = True
+                self._asked_s, self._answers = trio.current_time(), answers
+            finally:  # by a client that has left, too: the next one asks
+                self._is_asking = False
         return self._answers and not self._is_stalled
 
     # --- finding ----------------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, final
+from typing import Protocol, Self, final
 
 import attrs
 
+from actors.errors import UsageError
 from runtime.core.events import Event
 from runtime.graphs.records.run_events import RunEvent, RunFinished
 from runtime.traces.event_json import Content, Encoder, Redact
@@ -35,7 +36,7 @@ class EventFile:
 
     Each event is one line, in the same form in which a service sends it, and is handed to the operating system when it happens:
     what has happened is there when the program is killed. ``understudy trace run.jsonl`` shows it. The file holds what messages,
-    prompts and answers do, and what errors say.
+    prompts and answers do, and what errors say. When the disk is full, the file ends there, which is logged, and runs go on.
 
     Args:
         path: the file; what it held is replaced.
@@ -54,23 +55,39 @@ class EventFile:
         self._redact = redact
         self._encoder: Encoder | None = None
         self._runs: dict[str, _Progress] = {}
-        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
+        self._path = path
+        # Without a buffer: what a full disk has not taken would be written once more by close(), and fail the program there.
+        self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def opened(self, runtime: _Clock) -> None:
         """Write the events of `runtime` from now on."""
         self._encoder = Encoder(runtime.wall_time, self._content, self._redact)
 
-    def __call__(self, event: Any) -> None:
-        """Write one event of a run."""
-        assert self._encoder is not None, "a runtime opens its instruments before it calls them"
+    def __call__(self, event: Event) -> None:
+        """Write one event of a run; others belong to none, and are left out.
+
+        Raises:
+            UsageError: it is the instrument of no runtime.
+        """
+        if not isinstance(event, RunEvent):
+            return
+        if self._encoder is None:
+            raise UsageError(
+                "EventFile was called with an event before a runtime was opened with it, whose clock its times need.\n"
+                "  Fix: open_runtime(instruments=[EventFile(…)]), rather than runtime.observe(EventFile(…))."
+            )
         progress = self._runs.get(event.run_id)
         if progress is None:
             progress = self._runs[event.run_id] = _Progress(event.at_s)
-        self._file.write(self._encoder.encode(event, progress.next_seq, progress.since_s, inside=True) + b"\n")
-        self._file.flush()
+        line = memoryview(self._encoder.encode(event, progress.next_seq, progress.since_s, inside=True) + b"\n")
+        while line:  # a disk that is nearly full takes a part
+            line = line[self._file.write(line) :]
         progress.next_seq += 1
         if isinstance(event, RunFinished):
             del self._runs[event.run_id]
+
+    def __repr__(self) -> str:
+        return f"EventFile({str(self._path)!r})"
 
     def close(self) -> None:
         """Close the file. Twice is fine."""

@@ -45,7 +45,7 @@ _NAMED: Final[Mapping[type[Event], str]] = {
 }
 """Those whose names are not made of their class's words."""
 _WORDS: Final = re.compile(r"LM|[A-Z][a-z]*")
-_CONTENT: Final = frozenset({"input", "output", "text", "delta", "prompt", "letter", "answer", "asks", "question"})
+_CONTENT: Final = frozenset({"input", "output", "text", "delta", "prompt", "letter", "answer", "asks"})
 """Fields that hold what messages, prompts and answers do."""
 _INSIDE: Final = frozenset({"stack"})
 """Fields that show the inside of the program."""

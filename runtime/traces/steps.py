@@ -182,7 +182,7 @@ class _Reader:
                 continue
             at_us = _us(event["elapsed_s"])
             if is_first:
-                trace.run, trace.began_us, is_first = event.get("run", ""), at_us, False
+                trace.run, trace.began_us, is_first = event.get("run") or "", at_us, False
             trace.ended_us = max(trace.ended_us, at_us)
             self._note(name, event, at_us)
         if trace.is_over:
@@ -202,7 +202,7 @@ class _Reader:
                 attempt.items.append((at_us, event["seq"]))
         elif name == "lm.started":
             self._calls[event["call"]] = call = Call(
-                event["call"], event["model"], event.get("operation", "chat"), at_us, event.get("again")
+                event["call"], event["model"], event.get("operation") or "chat", at_us, event.get("again")
             )
             attempt = self._open.get(event["path"]) or self._enclosing(event["path"])
             if attempt is not None:
@@ -219,13 +219,13 @@ class _Reader:
             path, asked_us, _ = trace.questions[event["question"]]
             trace.questions[event["question"]] = (path, asked_us, at_us)
         elif name in ("run.started", "run.resumed"):
-            trace.status, trace.graph = "running", event.get("graph", "")
+            trace.status, trace.graph = "running", event.get("graph") or ""
             trace.labels = event.get("labels") or trace.labels
             trace.is_resumed = trace.is_resumed or name == "run.resumed"
         elif name == "run.parked":
             trace.status = "parked"
         elif name == "run.finished":
-            trace.status, trace.error, trace.spend = event.get("status", ""), event.get("error"), event.get("spend") or {}
+            trace.status, trace.error, trace.spend = event.get("status") or "", event.get("error"), event.get("spend") or {}
 
     def _begin(self, event: WireEvent, at_us: int) -> None:
         path = event["path"]

@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks.journal_costs``: what a recorded run costs besides its steps.
 
 - a call of a language model, with its two records, beside the same call in a run that isn't stored;
+- a plain step of a run while others call language models, whose answers are synced one after the other;
 - resuming, for each record: what is read, told to a new reducer and put at work again;
 - the file, for each record, less what the messages take as JSON.
 
@@ -40,6 +41,10 @@ RECORDS: Final = 10_000
 BARE: Final = "a call, no store"
 STORED: Final = "a call, SqliteStore, paid"
 DISK: Final = "fdatasync of the disk"
+BESIDE: Final = "a plain step beside runs that call"
+CALLERS: Final = 4
+"""Runs that call a language model all the time."""
+STEPS: Final = 200
 RESUMING: Final = "resuming, a record"
 FILE: Final = "the file, a record, bytes beside its data"
 MORE_US: Final = 80
@@ -58,6 +63,18 @@ def calling(calls: int) -> Graph[Turn, Over]:
         for number in range(calls):
             await lm.chat([{"role": "user", "content": f"{number} {turn.text}"}])
         return Over(turn.text)
+
+    return graph
+
+
+def giving_way() -> Graph[Turn, Over]:
+    """The chain, of a node that waits for something, as most do: here for the next turn of the event loop."""
+    graph = Graph("giving way", input=Turn, output=Over)
+
+    @graph.node
+    async def step(turn: Turn) -> Turn | Over:
+        await trio.lowlevel.checkpoint()
+        return Turn(turn.left - 1, turn.text) if turn.left > 1 else Over(turn.text)
 
     return graph
 
@@ -83,6 +100,20 @@ async def call_cost(store: SqliteStore | None, calls: int, latency_s: float = LA
             began_s, used_s = perf_counter(), process_time()
             await runtime.run(graph, Turn(1, TEXT), run_id=None if store is None else f"r{next(_numbers)}")
             cost = Cost((perf_counter() - began_s) / calls * 1e6, (process_time() - used_s) / calls * 1e6)
+    return cost
+
+
+async def step_cost(store: SqliteStore, steps: int) -> Cost:
+    """A step that lets others go first once, while :data:`CALLERS` other runs on the store call a language model."""
+    graph, caller = giving_way(), calling(1_000_000)
+    lm = ScriptedLM({"": TEXT}, latency_s=LATENCY_S)
+    async with open_runtime(store=store, graphs=[graph, caller], lm=lm) as runtime:
+        others = [await runtime.start(caller, Turn(1, TEXT), run_id=f"caller-{number}") for number in range(CALLERS)]
+        began_s, used_s = perf_counter(), process_time()
+        await runtime.run(graph, Turn(steps, TEXT), run_id="it")
+        cost = Cost((perf_counter() - began_s) / steps * 1e6, (process_time() - used_s) / steps * 1e6)
+        for other in others:
+            await other.cancel()
     return cost
 
 
@@ -142,6 +173,7 @@ def measured(passes: int, calls: int = CALLS, records: int = RECORDS) -> dict[st
             }
             for name, work in works.items():
                 note(name, trio.run(work))
+            note(BESIDE, trio.run(step_cost, SqliteStore(place / f"beside {number}.db"), min(STEPS, records)))
             note(DISK, sync_cost(place, calls))
             note(RESUMING, resume_cost(known))
     best[FILE] = Cost(size, size)

@@ -383,4 +383,36 @@ def test_a_file_of_events_that_is_dropped_onto_the_page_is_shown_and_one_that_is
 
     playwright.expect(page.locator("main h1")).to_contain_text("run.jsonl")
     playwright.expect(page.locator("main .lane").first).to_be_visible()
+    cut = "\n".join(map(json.dumps, events))[:-20]
+    page.evaluate(DROP, [cut, "cut.jsonl"])
+    playwright.expect(page.locator("main h1")).to_contain_text("cut.jsonl")
+    page.evaluate(DROP, [json.dumps({**events[0], "v": 2}), "newer.jsonl"])
+    playwright.expect(page.locator("[role=alert]")).to_contain_text(
+        "newer.jsonl cannot be shown: a newer version has written it."
+    )
+    page.evaluate(DROP, ["\n".join([cut[: cut.rindex("\n")], json.dumps({**events[0], "run": "other"})]), "two.jsonl"])
+    playwright.expect(page.locator("[role=alert]")).to_contain_text("two.jsonl holds 2 runs: this is the first.")
+    playwright.expect(page.locator("main h1")).to_contain_text("two.jsonl")
+    assert page.wrong == []
+
+
+def test_all_nodes_of_a_run_of_ten_thousand_steps_are_drawn(page: Any, tmp_path: Path) -> None:
+    told: dict[str, Any] = {"v": 1, "run": "r", "at": "2026-01-01T00:00:00Z", "elapsed_s": 0.0}
+    events = [{**told, "seq": 0, "event": "run.started", "graph": "g", "input": {}, "labels": {}}]
+    for step in range(10_000):
+        node = {"node": f"n{step % 5}", "path": f"g/{step}/n{step % 5}/0", "attempt": 1}
+        events.append({**told, **node, "seq": 2 * step + 1, "event": "node.started", "waited_s": 0.0, "elapsed_s": step / 100})
+        events.append(
+            {**told, **node, "seq": 2 * step + 2, "event": "node.finished", "output": {}, "elapsed_s": step / 100 + 0.009}
+        )
+    path = tmp_path / "run.html"
+    path.write_text(export_page(events), encoding="utf-8")
+    page.goto(path.as_uri())
+    page.locator(".bar").first.wait_for()
+
+    assert page.locator(".lane").count() == 5
+    for lane in page.locator(".track").all():
+        bars = [bar.bounding_box()["width"] for bar in lane.locator(".bar").all()]
+        assert len(bars) < 20
+        assert sum(bars) > 0.95 * lane.bounding_box()["width"]
     assert page.wrong == []

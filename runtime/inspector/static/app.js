@@ -83,13 +83,15 @@ class App extends Component {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
     if (!file) return;
-    let dropped = [];
+    let dropped = [], others = 0, why = "";
     try {
-      dropped = eventsOf(await file.text());
-    } catch { /* not even JSON */ }
-    if (!dropped.length) return this.setState({ notice: `${file.name} holds no events.` });
+      ({ events: dropped, others } = eventsOf(await file.text()));
+    } catch (error) {
+      if (error instanceof RangeError) why = `: ${error.message}`;
+    }
+    if (!dropped.length) return this.setState({ notice: why ? `${file.name} cannot be shown${why}.` : `${file.name} holds no events.` });
     this.drops = (this.drops || 0) + 1;
-    this.setState({ dropped, notice: "" }, () => { location.hash = go("file", file.name); });
+    this.setState({ dropped, notice: others ? `${file.name} holds ${many(others + 1, "run")}: this is the first.` : "" }, () => { location.hash = go("file", file.name); });
   }
 
   toggle(address) {

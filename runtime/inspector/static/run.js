@@ -7,6 +7,8 @@ import { blameOf } from "./blame.js";
 import { nodeStates, timeline } from "./timeline.js";
 
 const MOST_BARS = 400;
+const MOST_DRAWN = 2000;
+const STEPS = 600;
 const MOST_BLAMED = 5000;
 
 const ALL = "the whole run";
@@ -37,6 +39,23 @@ function linesOf(bars, span) {
     lines.set(bar, line);
   }
   return [lines, Math.max(1, free.length)];
+}
+
+/** Of a run with very many bars, those beside one another as one where no one could tell them apart: `many` says how many it is. */
+function merged(bars, lines, span) {
+  const short = span / STEPS, latest = new Map(), found = [];
+  for (const bar of bars) {
+    const line = lines.get(bar), last = latest.get(line), isShort = bar.ended !== null && bar.ended - bar.began <= short;
+    if (last && isShort && last.isShort && last.status === bar.status && bar.began - last.ended <= short) {
+      last.ended = Math.max(last.ended, bar.ended);
+      last.many += 1;
+    } else {
+      const one = { ...bar, bar, line, isShort, many: 1 };
+      latest.set(line, one);
+      found.push(one);
+    }
+  }
+  return found;
 }
 
 /** What of an event its line does not show anyway. */
@@ -96,7 +115,8 @@ export class Run extends Component {
     const picked = chosen && told.bars.find((bar) => `${bar.path} ${bar.attempt}` === chosen);
     const cancel = () => post(`runs/${encodeURIComponent(id)}/cancel`, {}).then(() => this.setState({ cancelled: "Cancelled." }), (error) => this.setState({ cancelled: error.message }));
     const save = () => download(`runs/${encodeURIComponent(id)}/trace?as=html`, `run-${id.replace(/[^\w.-]/g, "_")}.html`).catch((error) => this.setState({ cancelled: error.message }));
-    let left = MOST_BARS;
+    const isLarge = told.bars.length > MOST_BARS;
+    let left = MOST_DRAWN;
     return html`<section><h1>Run ${shown(id)} <${Badge} state=${told.status} /></h1>
       <p>${told.graph ? html`${events ? shown(told.graph) : html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>`}, ` : ""}${seconds(whole.span)}, ${many(told.bars.length, "attempt")}${told.missed ? `, not kept any more: ${many(told.missed, "event")}` : ""}
         ${Object.entries(told.labels).map(([k, v]) => html` <small class="label">${shown(k)}: ${shown(v)}</small>`)}
@@ -107,13 +127,14 @@ export class Run extends Component {
         <button onClick=${() => this.setState({ speed: speed >= 8 ? 1 : speed * 2 })}>×${speed}</button>
         <input type="range" aria-label="time" min="0" max="1000" value=${until === Infinity ? 1000 : (1000 * until) / span} onInput=${(event) => { const at = Number(event.target.value); this.setState({ until: at >= 1000 ? Infinity : (at / 1000) * span }); }} /></span></p>
       ${tab === "timeline" ? html`<div class="timeline" role="list">${told.rows.map((row) => {
-          const [lines, many] = linesOf(row.bars, told.span), top = (bar) => `${0.2 + 1.2 * lines.get(bar)}rem`;
-          return html`<div class="lane" role="listitem"><span class="lane-name" title=${shown(row.node)}>${shown(row.node)}</span><div class="track" style=${{ height: `${0.3 + 1.2 * many}rem` }}>
-        ${row.bars.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ top: top(bar), left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
-          <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ top: top(bar), left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
-            aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`;
+          const [lines, height] = linesOf(row.bars, told.span), top = (bar) => `${0.2 + 1.2 * bar.line}rem`;
+          const drawn = isLarge ? merged(row.bars, lines, span) : row.bars.map((bar) => ({ ...bar, bar, line: lines.get(bar), many: 1 }));
+          return html`<div class="lane" role="listitem"><span class="lane-name" title=${shown(row.node)}>${shown(row.node)}</span><div class="track" style=${{ height: `${0.3 + 1.2 * height}rem` }}>
+        ${drawn.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ top: top(bar), left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
+          <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar.bar) ? "critical" : ""}`} style=${{ top: top(bar), left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
+            aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar.bar) ? ", on the critical path" : ""}${bar.many > 1 ? `, and ${many(bar.many - 1, "attempt")} after it` : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`;
         })}
-        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key failed"></span> gave up <span class="key critical"></span> critical path</p></div>` : null}
+        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key failed"></span> gave up <span class="key critical"></span> critical path${isLarge ? html`<br />Attempts too short to be told apart are drawn as one${left < 0 ? `, and the last ${count(-left)} bars not at all` : ""}.` : ""}</p></div>` : null}
       ${tab === "blame" ? html`<${Blame} blame=${blame} />` : null}
       ${tab === "picture" ? (graph ? html`<${Picture} layout=${graph.layout} states=${nodeStates(told)} />` : html`<p class="empty">The picture is not there.</p>`) : null}
       ${tab === "events" ? html`<ol class="feed">${this.events.filter((each) => each.elapsed_s <= until).slice(-500).map((each) => html`<li><time>${seconds(Math.max(0, each.elapsed_s))}</time> <b>${shown(each.event)}</b> ${each.node ? shown(each.path || each.node) : ""} <${Json} value=${each} short=${restOf(each)} /></li>`)}</ol>` : null}

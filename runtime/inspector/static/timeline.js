@@ -106,9 +106,26 @@ export function nodeStates(told) {
   return found;
 }
 
-/** @param {string} text a file of JSON Lines, or a list of events @returns {Event[]} */
+const VERSION = 1;
+
+/**
+ * @param {string} text a file of JSON Lines, or a list of events; a last line that ends in the middle is left out
+ * @returns {{events: Event[], others: number}} those of its first run, and how many other runs it holds
+ */
 export function eventsOf(text) {
-  const trimmed = text.trim();
-  const found = trimmed.startsWith("[") ? JSON.parse(trimmed) : trimmed.split("\n").filter(Boolean).map((line) => JSON.parse(line));
-  return found.filter((each) => each && typeof each.event === "string");
+  const trimmed = text.trim(), lines = trimmed.split("\n").filter((line) => line.trim());
+  const read = (line, index) => {
+    try {
+      return JSON.parse(line);
+    } catch (error) {
+      if (index > 0 && index === lines.length - 1) return null; // its program was stopped, or still writes
+      throw error;
+    }
+  };
+  const found = (trimmed.startsWith("[") ? JSON.parse(trimmed) : lines.map(read)).filter((each) => each && typeof each.event === "string");
+  if (found.some((each) => each.v > VERSION)) throw new RangeError("a newer version has written it");
+  const runs = [...new Set(found.map((each) => each.run).filter(Boolean))];
+  const events = found.filter((each) => !each.run || each.run === runs[0]);
+  timeline(events); // throws where an event isn't what its name says
+  return { events, others: Math.max(0, runs.length - 1) };
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from actors.graphs.annotations import Many
 from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
 from actors.placement_errors import HostLost
+from runtime.core.events import LoopBlocked
+from runtime.core.watchdog import watching
 from runtime.graphs.nodes.delivery import bound, called, taken
 from runtime.graphs.nodes.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
@@ -23,12 +25,15 @@ from runtime.graphs.runs.dependencies import Contexts, RunDependencies
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_lm import HostedLM
 from runtime.placement.host.hosted_run import HostedRun
-from runtime.placement.host.node_speaker import NodeSpeaker
-from runtime.placement.host.remote_refs import speaking
+from runtime.placement.host.node_speaker import CallSpeaker, VisitSpeaker
+from runtime.placement.host.remote_refs import Speaker, speaking
 from runtime.placement.host.stage import FindActor, Stage
 from runtime.placement.link import BEATS_IN, FENCE_AT, Hear, Link
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
+
+MAX_STACK: Final = 20_000
+"""Characters of a stack that are told: its end, where the code was."""
 
 Find = Callable[[str, str, str], NodeSpec]
 """A node, by the name of its code, its graph and its own name."""
@@ -48,6 +53,8 @@ class _Visit:
     def __init__(self, name: str, contexts: Contexts) -> None:
         self.id = name
         self.dependencies = RunDependencies(self, None, contexts, _no_node)
+        self.is_over = False
+        """Whether they have been left."""
         self._closed = trio.Event()
         self._failures: list[Exception] = []
 
@@ -57,8 +64,11 @@ class _Visit:
         Raises:
             ContextFailed: one failed, then or before.
         """
-        if not self.dependencies.close():
-            await self._closed.wait()
+        try:
+            if not self.dependencies.close():
+                await self._closed.wait()
+        finally:
+            self.is_over = True
         if self._failures:
             raise self._failures[0]
 
@@ -106,13 +116,18 @@ class Worker:
                 if visit is not None:
                     await visit.leave()
                 return b""
-            case "start" | "message" | "stop":
+            case "start" | "stop":
                 return await self._stage.serve(number, head, data)
             case "know":
                 await trio.lowlevel.checkpoint()
                 return self._stage.know(head["code"])
             case other:
                 raise InternalError(f"the runtime wants {other!r}, which this release does not know")
+
+    def tell_blocked(self, event: LoopBlocked) -> None:
+        """Code here has held the event loop: the runtime publishes that."""
+        told = {"address": event.address, "task": event.task, "held_s": event.held_s, "stack": event.stack[-MAX_STACK:]}
+        self._link.note(packed({"op": "blocked", **told}))
 
     def _prepare(self, nodes: list[dict[str, str]]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -127,12 +142,22 @@ class Worker:
         if node is None:
             raise InternalError(f"node {head['node']!r} of graph {head['graph']!r} was not prepared here")
         spec = node.spec
-        speaking.set(NodeSpeaker(spec, number, self._link, self._stage.addresses))  # of this task, which is of this call
         messages, more = node.codec.read_arguments(data)
+        visit = self._visit(head["visit"], more[0] if more else None) if spec.needs else None
         arguments = dict(taken(spec, messages))
-        if spec.needs:
-            visit = self._visit(head["visit"], more[0] if more else None)
-            arguments.update(await visit.dependencies.resolve(spec.needs, node=spec.name, path=head["run"]["path"]))
+        if visit is not None:
+            own = VisitSpeaker(spec, head["graph"], visit, self._link, self._stage.addresses)
+            with _speaking(own):
+                arguments.update(await visit.dependencies.resolve(spec.needs, node=spec.name, path=head["run"]["path"]))
+        speaker = CallSpeaker(spec, number, self._link, self._stage.addresses)
+        try:
+            with _speaking(speaker):
+                return await self._called(node, arguments, number, head)
+        finally:
+            speaker.is_over = True
+
+    async def _called(self, node: _Node, arguments: dict[str, Any], number: int, head: Mapping[str, Any]) -> bytes:
+        spec = node.spec
         ask = partial(self._link.call, about=number)
         if spec.injected:
             run = HostedRun.of(head["run"], self._fence, node.codec, ask, partial(self._link.note, about=number))
@@ -169,6 +194,15 @@ class Worker:
         return visit
 
 
+@contextlib.contextmanager
+def _speaking(speaker: Speaker) -> Generator[None]:
+    token = speaking.set(speaker)
+    try:
+        yield
+    finally:
+        speaking.reset(token)
+
+
 async def work(
     stream: trio.abc.Stream, invitation: Invitation, find: Find, find_actor: FindActor, facts: Mapping[str, Any]
 ) -> None:
@@ -183,9 +217,11 @@ async def work(
     async with trio.open_nursery() as nursery:
         contexts.nursery = nursery
         stage = Stage(link, find_actor, invitation.incarnation, nursery.start_soon)
+        link.take = stage.take
         worker = Worker(link, find, invitation.incarnation, contexts, stage)
+        stage.services.events.add_sink(worker.tell_blocked, (LoopBlocked,))
         try:
-            with contextlib.suppress(HostLost):
+            with contextlib.suppress(HostLost), watching(stage.services, invitation.watchdog_s):
                 await link.run(worker.serve, beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
         finally:
             await stage.close()

@@ -43,6 +43,7 @@ from runtime.traces.kept_run import RunRecord
 
 CALLER: Final = "understudy.caller"
 """Where the one who calls stands in the scope of a request."""
+YEAR_S: Final = 31_536_000.0
 SETTLE_S: Final = 1.0
 """How long the library has to notice that a client has left, in seconds."""
 MOST_TRIES: Final = 5
@@ -75,7 +76,7 @@ class GraphServer:
         )
         sealing = RequestStateSecurity(
             keys=list(keys) or [secrets.token_bytes(32)],
-            ttl=live.limits.run_s,
+            ttl=min(live.limits.run_s, YEAR_S),  # the library takes no infinity
             bind_principal=lambda context: caller_of(context).name,
         )
         self._server.middleware.append(RequestStateBoundary(sealing, default_audience="understudy"))

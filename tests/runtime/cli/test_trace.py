@@ -76,6 +76,34 @@ def test_a_failed_run_is_recorded_to_its_end_and_its_errors_cannot_move_the_curs
     assert "\x1b" not in out
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that takes nothing")
+@pytest.mark.parametrize(
+    ("option", "told"), [("--record", "EventFile('/dev/full')"), ("--case", "--case /dev/full is not whole")]
+)
+def test_a_full_disk_costs_what_was_to_be_written_and_not_the_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, option: str, told: str
+) -> None:
+    assert main(["run", "g.py:graph", "--input", '{"text": "hello"}', "-q", option, "/dev/full"]) == 0
+
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"text": "HELLO"}
+    assert told in err + caplog.text
+    assert "No space left on device" in err + caplog.text
+
+
+def test_a_file_that_ends_in_the_middle_of_a_line_is_shown_up_to_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("hello")
+    path = folder / "run.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    capsys.readouterr()
+
+    assert main(["trace", "run.jsonl"]) == 0
+
+    out, err = capsys.readouterr()
+    assert out.startswith("run shout-1 of shout: running, ")
+    assert "run.jsonl, line 4 ends in the middle and is left out" in err
+
+
 def test_a_long_error_takes_several_lines_and_is_cut_after_four(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert record("fail at length") == 1
     capsys.readouterr()

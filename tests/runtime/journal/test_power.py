@@ -22,6 +22,7 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.sqlite_file import FileNames, bring_up_to_date
 from runtime.journal.sqlite_rows import Sealing
 from runtime.journal.sqlite_runs import create
+from runtime.journal.sqlite_syncs import LogFile
 from runtime.testing.stores.samples import journal, new_run
 
 MODES: Final = ("nothing", "prefix", "any")
@@ -36,10 +37,12 @@ class Platter:
     since: list[tuple[int, bytes | None]] = attrs.field(factory=list[tuple[int, bytes | None]])
     """Offset and data; without data a truncation to that size."""
 
-    def sync(self) -> None:
-        for offset, written in self.since:
+    def sync(self, count: int | None = None) -> None:
+        """All that was written, or the first so many, is safe."""
+        synced = self.since[:count]
+        for offset, written in synced:
             _apply(self.safe, offset, written)
-        self.since.clear()
+        del self.since[: len(synced)]
 
     def after_cut(self, mode: str, chance: random.Random) -> bytes:
         left, kept = bytearray(self.safe), self.since
@@ -78,6 +81,13 @@ class Disk(apsw.VFS):  # type: ignore[misc, unused-ignore]
         self.platters.pop(name, None)
         super().xDelete(name, sync)
 
+    def sync(self, name: str) -> None:
+        """The store syncs the log itself, beside SQLite."""
+        platter = self.platters[name]
+        written = len(platter.since)  # what is written meanwhile isn't covered
+        self.step()
+        platter.sync(written)
+
     def step(self) -> None:
         """Before each operation on a file; at one of them the power is cut."""
         self._left -= 1
@@ -106,9 +116,10 @@ class DiskFile(apsw.VFSFile):  # type: ignore[misc, unused-ignore]
         self._platter.sync()
 
 
-async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
+async def cut_once(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, seed: int) -> tuple[int, int]:
     """Write records in two runs, cut the power at some operation, and look; returns how many were acknowledged and lost."""
     chance = random.Random(seed)
+    appended: list[Record] = []
     acknowledged: list[tuple[Record, bool]] = []
     at_cut: list[int] = []
     path, left = folder / "runs.db", folder / "left"
@@ -128,7 +139,9 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
     for name, row in first.items():
         create(new_run(name), [row], "w", 1, Sealing(), db)
     async with trio.open_nursery() as nursery:
-        writer = sqlite_writer.SqliteWriter(db, path, FileNames(path), "w", "paid", Sealing(), nursery)
+        log = LogFile(path)
+        monkeypatch.setattr(LogFile, "sync", lambda _: disk.sync(f"{path}-wal"))
+        writer = sqlite_writer.SqliteWriter(db, path, FileNames(path), log, "w", "paid", Sealing(), nursery)
         last = dict.fromkeys("ab", 1)
         while not at_cut and len(acknowledged) < 400:
             name = chance.choice("ab")
@@ -142,6 +155,7 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
                 acknowledged.append((row, sync))
                 written.set()
 
+            appended.append(row)
             writer.append([row], sync, partial(done, row=row, sync=sync, written=written), None, None, lambda: 1)
             if chance.random() < 0.7:
                 await written.wait()
@@ -149,7 +163,8 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
     if not at_cut:
         cut()
 
-    told = acknowledged[: at_cut[0]]
+    place_of = {id(row): place for place, row in enumerate(appended)}
+    told = sorted(acknowledged[: at_cut[0]], key=lambda each: place_of[id(each[0])])  # as they are in the log
     check = sqlite3.connect(left / "runs.db")
     assert check.execute("pragma integrity_check").fetchall() == [("ok",)]
     check.close()
@@ -185,7 +200,7 @@ async def cut_often(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, tr
     for seed in range(trials):
         place = folder / str(seed)
         place.mkdir()
-        counts = await cut_once(place, mode, seed)
+        counts = await cut_once(place, monkeypatch, mode, seed)
         told, lost = told + counts[0], lost + counts[1]
 
     assert told > trials * 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hmac
 import os
@@ -13,9 +14,11 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +30,7 @@ from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreInUse, StoreTooNew, StoreUnavailable
 from runtime.journal import SqliteStore, sqlite_file, sqlite_possession, sqlite_writer
 from runtime.journal.records import Record, RecordKind
+from runtime.journal.sqlite_syncs import LogFile
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
 from runtime.journal.told_events import EventKeeper, ToldEvent
 from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
@@ -37,6 +41,12 @@ OVER = RecordKind.OVER
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "runs.db"
+
+
+async def rested(store: SqliteStore) -> None:
+    """Return when the thread is home again that has the connection: what is appended then is written immediately."""
+    while store._writer()[0]._is_busy:
+        await trio.lowlevel.checkpoint()
 
 
 # --- the order --------------------------------------------------------------------------------------------------------------
@@ -75,6 +85,70 @@ async def test_a_plain_record_behind_one_that_waits_for_its_sync_waits_too(path)
         with trio.fail_after(60):
             await over.wait()
         assert told == [2, 3]
+
+
+async def test_a_plain_record_of_another_run_does_not_wait_for_a_sync(path, monkeypatch):
+    """A sync takes milliseconds on a busy disk, and a step none."""
+    synced, sync = threading.Event(), LogFile.sync
+
+    def slow(log: LogFile) -> None:
+        synced.wait()
+        sync(log)
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        await create(store, new_run("other"))
+        assert isinstance(store, SqliteStore)
+        await rested(store)
+        monkeypatch.setattr(LogFile, "sync", slow)
+        told: list[object] = []
+        try:
+            store.append([record(store, 2)], True, lambda error: told.append((2, error)))
+            store.append([record(store, 3)], False, lambda error: told.append((3, error)))
+            store.append([record(store, 5)], False, lambda error: told.append((5, type(error))))
+            store.append(
+                [record(store, seq, run="other") for seq in (2, 3)], False, lambda error: told.append("two of the other")
+            )
+            store.append([record(store, 4, run="other")], False, lambda error: told.append("one of the other"))
+            assert told == ["two of the other", "one of the other"]
+            assert [row.seq for row in await journal(store)] == [1, 2, 3]
+        finally:
+            synced.set()
+        with trio.fail_after(60):
+            assert await written(store, record(store, 4), sync=True) is None
+
+        assert told[2:] == [(2, None), (3, None), (5, StoreUnavailable)]
+
+
+async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by_whichever_thread(path, monkeypatch):
+    synced, sync = threading.Event(), LogFile.sync
+
+    def slow(log: LogFile) -> None:
+        monkeypatch.setattr(LogFile, "sync", sync)
+        synced.wait()
+        sync(log)
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        writer = store._writer()[0]
+        await rested(store)
+        monkeypatch.setattr(LogFile, "sync", slow)
+        told: list[int] = []
+        try:
+            store.append([record(store, 2)], True, lambda error: told.append(2))
+            writer._pages = sqlite_writer.LOG_PAGES  # so the other thread does the next
+            store.append([record(store, 3)], True, lambda error: told.append(3))
+            with trio.fail_after(60):
+                await rested(store)
+            assert told == []
+        finally:
+            synced.set()
+        with trio.fail_after(60):
+            assert await written(store, record(store, 4), sync=True) is None
+
+        assert told == [2, 3]
+        assert store.statistics()["queued"] == 0
 
 
 async def test_what_waits_for_a_sync_shares_one(path):
@@ -145,10 +219,10 @@ async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_
 
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
-        told: list[object] = []
+        told, row = list[object](), record(store, 2)
         with monkeypatch.context() as patched:
             patched.setattr(trio.lowlevel, "start_thread_soon", refuse)
-            store.append([record(store, 2)], True, told.append)
+            store.append([row], True, told.append)
             with pytest.raises(StoreUnavailable, match="new thread"):
                 await create(store, new_run("never"))
             patched.setattr("trio._core._thread_cache.ThreadCache.start_thread_soon", refuse)
@@ -159,7 +233,7 @@ async def test_a_process_that_can_have_no_more_threads_is_told_and_goes_on_when_
         assert isinstance(error, StoreUnavailable)
         assert "Fix: let this process have more threads" in str(error)
 
-        assert await written(store, record(store, 2), sync=True) is None
+        assert await written(store, row, sync=True) is None
         assert [each.seq for each in await journal(store)] == [1, 2]
 
 
@@ -234,6 +308,7 @@ async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_
                 raise ArithmeticError("a mistake")
 
             monkeypatch.setattr(writer, "_work_off", fail)
+            writer._pages = sqlite_writer.LOG_PAGES  # so the thread does it
             store.append([record(store, 2)], True, told.append)
             await trio.sleep_forever()
 
@@ -242,6 +317,29 @@ async def test_an_error_of_the_writer_itself_ends_the_nursery_and_what_waits_is_
 
     assert caught.group_contains(ArithmeticError)
     assert told == [None]
+
+
+async def test_an_error_of_the_sync_itself_ends_the_nursery_and_who_waits_is_told(path, monkeypatch):
+    told: list[Any] = []
+
+    def fail(_: LogFile) -> None:
+        raise ArithmeticError("a mistake")
+
+    async def work() -> None:
+        async with opened(lambda: SqliteStore(path)) as store:
+            await create(store)
+            assert isinstance(store, SqliteStore)
+            await rested(store)
+            monkeypatch.setattr(LogFile, "sync", fail)
+            told.append(await written(store, record(store, 2), sync=True))
+            await trio.sleep_forever()
+
+    with trio.fail_after(60), pytest.raises(ExceptionGroup) as caught:
+        await work()
+
+    assert caught.group_contains(ArithmeticError)
+    assert type(told[0]) is StoreError
+    assert "a mistake" in str(told[0])
 
 
 async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypatch):
@@ -253,7 +351,8 @@ async def test_who_waits_for_the_writer_is_told_of_its_own_errors(path, monkeypa
             await create(store)
             assert isinstance(store, SqliteStore)
             with monkeypatch.context() as patched:
-                patched.setattr(store._writer()[0], "_committed", lambda _, is_patient: 1 / 0)
+                patched.setattr(store._writer()[0], "_committed", lambda _, in_thread: 1 / 0)
+                store._writer()[0]._pages = sqlite_writer.LOG_PAGES  # so the thread does it
                 told.append(await written(store, record(store, 2), sync=True))
                 await trio.sleep_forever()
 
@@ -270,17 +369,18 @@ async def test_a_process_without_memory_can_write_again_when_it_has_some(path, m
         await create(store)
         assert isinstance(store, SqliteStore)
         writer = store._writer()[0]
-        level_of = writer._level_of
+        names = writer._names
 
-        def fail(*, sync: bool) -> None:
-            raise MemoryError
+        class Full:
+            def check(self) -> None:
+                raise MemoryError
 
         for sync in (True, False):
-            monkeypatch.setattr(writer, "_level_of", fail)
+            monkeypatch.setattr(writer, "_names", Full())
             outcome = await written(store, record(store, 2), sync=sync)
             assert type(outcome) is StoreUnavailable
             assert "no memory left" in str(outcome)
-        monkeypatch.setattr(writer, "_level_of", level_of)
+        monkeypatch.setattr(writer, "_names", names)
         assert await written(store, record(store, 2), sync=False) is None
 
 
@@ -298,8 +398,7 @@ async def test_the_writer_waits_for_a_program_that_has_locked_the_file_and_the_l
                 other.execute("rollback")
 
         other.execute("begin immediate")
-        while writer._is_busy:  # with the sync of the run's start
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         assert isinstance(await written(store, record(store, 2)), StoreUnavailable)
         writer._db.set_trace_callback(look)
         with trio.fail_after(60):
@@ -324,8 +423,7 @@ async def test_a_work_that_fails_leaves_nothing_behind_and_undoes_no_other(path,
         await create(store)
         assert isinstance(store, SqliteStore)
         writer, others = store._writer()[0], list[Any]()
-        while writer._is_busy:  # with the sync of the run's start
-            await trio.lowlevel.checkpoint()
+        await rested(store)
         commits = writer.commits
         if not is_alone:
             writer._is_busy = True  # so all of it waits for one transaction
@@ -687,14 +785,112 @@ async def test_after_an_error_of_the_disk_no_sync_is_believed_before_the_log_was
     """The kernel reports a failed sync once, and may have dropped what it could not write: the next one succeeds without it."""
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
+        rows = [record(store, 2), record(store, 3)]
         faulty.code = sqlite3.SQLITE_IOERR | 4 << 8
-        assert isinstance(await written(store, record(store, 2), sync=True), StoreUnavailable)
+        assert isinstance(await written(store, *rows, sync=True), StoreUnavailable)
         faulty.code = None
         faulty.said.clear()
 
-        assert await written(store, record(store, 2), sync=True) is None
+        assert await written(store, *rows, sync=True) is None
 
         assert faulty.said.index("pragma wal_checkpoint(passive)") < faulty.said.index("commit")
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_after_a_sync_that_failed_none_is_believed_before_the_log_was_copied(path, faulty, monkeypatch, is_read):
+    """As long as somebody reads what was there before, the log cannot be copied whole."""
+    sync = LogFile.sync
+
+    def fail(log: LogFile) -> None:
+        monkeypatch.setattr(LogFile, "sync", sync)
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        assert isinstance(store, SqliteStore)
+        await rested(store)
+        monkeypatch.setattr(LogFile, "sync", fail)
+        reader = sqlite3.connect(path, isolation_level=None)
+        if is_read:
+            reader.execute("begin").execute("select * from runs").fetchall()
+        faulty.said.clear()
+        row = record(store, 2)
+        assert isinstance(await written(store, row, sync=True), StoreUnavailable)
+        assert "pragma wal_checkpoint(passive)" not in faulty.said
+
+        if is_read:
+            again = await written(store, row, sync=True)
+            assert isinstance(again, StoreUnavailable)
+            assert "no sync of it is believed" in str(again)
+        reader.close()
+        assert await written(store, row, sync=True) is None
+        assert "pragma wal_checkpoint(passive)" in faulty.said
+        assert await written(store, record(store, 3), sync=True) is None
+        assert [row.seq for row in await journal(store)] == [1, 2, 3]
+
+
+async def test_what_was_written_while_a_sync_failed_is_not_believed_either(path, monkeypatch):
+    """The kernel tells of what it could not write once, whoever wrote it, and the next sync would succeed without it."""
+    begun, may_fail, sync = threading.Event(), threading.Event(), LogFile.sync
+
+    def fail(log: LogFile) -> None:
+        monkeypatch.setattr(LogFile, "sync", sync)
+        begun.set()
+        may_fail.wait()
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
+        for run in ("r", "other"):
+            await create(store, new_run(run))
+        await rested(store)
+        monkeypatch.setattr(LogFile, "sync", fail)
+        told: list[object] = []
+        rows = [record(store, 2, run="other"), record(store, 3, run="other")]
+        store.append([record(store, 2)], True, told.append)
+        await trio.to_thread.run_sync(begun.wait)
+        store.append(rows[:1], True, told.append)
+        store.append(rows[1:], False, told.append)
+        may_fail.set()
+        with trio.fail_after(60):
+            while len(told) < 3:
+                await trio.lowlevel.checkpoint()
+
+        assert [type(error) for error in told] == [StoreUnavailable] * 3
+        before = store.statistics()["checkpoints"]
+        assert await written(store, *rows, sync=True) is None
+        assert store.statistics()["checkpoints"] > before
+
+
+async def test_a_record_that_is_there_and_was_not_synced_is_synced_when_it_is_appended_again(path, monkeypatch):
+    """By the thread, too, whose transaction then writes nothing."""
+    synced: list[int] = []
+    sync = LogFile.sync
+
+    def counted(log: LogFile) -> None:
+        synced.append(1)
+        sync(log)
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
+        await create(store)
+        await rested(store)
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.lowlevel, "start_thread_soon", refused)
+            row = record(store, 2)
+            assert isinstance(await written(store, row, sync=True), StoreUnavailable)
+        monkeypatch.setattr(LogFile, "sync", counted)
+        writer = store._writer()[0]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(writer.do, lambda db: None, sync=False))
+            while not writer._is_busy:
+                await trio.lowlevel.checkpoint()
+            assert await written(store, row, sync=True) is None
+
+        assert synced
 
 
 @pytest.mark.parametrize("end", ["", "-wal"])

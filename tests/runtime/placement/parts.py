@@ -145,3 +145,31 @@ class Counter(Actor[int]):
             file.write(f"{message}\n")
         await trio.sleep(0.01)
         return message, os.getpid()
+
+
+class Busy(Actor[str]):
+    """Keeps its host busy in one way or another, for a time in which it must not be taken for dead."""
+
+    async def receive(self, message: str) -> int:
+        if message == "in Python":
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                pass
+        elif message == "in a thread":
+            await trio.to_thread.run_sync(sum, range(20_000_000))
+        elif message == "asleep":
+            time.sleep(2.0)  # noqa: ASYNC251 - it holds the loop of its host
+        elif message == "holding the interpreter":
+            ctypes.PyDLL(None).sleep(3)
+        else:
+            await trio.sleep(0.5)
+        return os.getpid()
+
+
+napping = Graph("napping", input=Paper, output=Grade)
+
+
+@napping.node(place="cpu")
+async def nap(paper: Paper) -> Grade:
+    time.sleep(paper.nap_s)  # noqa: ASYNC251 - that is the fault
+    return Grade(())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypercorn.config import Config
 
 from runtime.serve.connections import IN_A_ROW, SMALL_BYTES, serve_connections
@@ -155,3 +156,51 @@ async def test_when_it_stops_those_who_are_connected_have_some_time(is_quick: bo
             received += part
 
     assert received.endswith(b"\r\n\r\nx") is is_quick
+
+
+FLOOD = b"x" * 4_000_000
+"""More than the system takes for a client that reads nothing."""
+
+
+@contextlib.asynccontextmanager
+async def stalled(port: int) -> AsyncGenerator[None]:
+    """A client that asks and takes nothing."""
+    client = trio.socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    await client.connect(("127.0.0.1", port))
+    async with trio.SocketStream(client) as stream:
+        await stream.send_all(REQUEST)
+        yield
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "cancelled"])
+async def test_a_client_that_takes_nothing_does_not_keep_the_server_from_ending(is_stopped: bool) -> None:
+    begun, ended = trio.Event(), trio.Event()
+    bound = trio.socket.socket()
+    await bound.bind(("127.0.0.1", 0))
+    bound.listen(10)
+    config, stop, scope = Config(), trio.Event(), trio.CancelScope()
+    config.accesslog = config.errorlog = None
+    config.graceful_timeout = 0.1
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await begin(send)
+        begun.set()
+        await send({"type": "http.response.body", "body": FLOOD, "more_body": True})
+
+    async def serve() -> None:
+        with scope:
+            await serve_connections(app, config, trio.SocketListener(bound), stop)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        async with stalled(bound.getsockname()[1]):
+            await begun.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            if is_stopped:
+                stop.set()
+            else:
+                scope.cancel()
+            with trio.fail_after(PATIENCE_S):  # the client stays for as long as the server does
+                await ended.wait()

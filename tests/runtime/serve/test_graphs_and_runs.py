@@ -459,7 +459,11 @@ async def test_who_hangs_up_while_it_waits_is_sent_nothing(
         body = json.dumps({"input": {"text": "a", "wait_s": 60}, "run_id": "r"}).encode()
         parts = [
             {"type": "http.request", "body": body, "more_body": True},
-            {"type": "http.request", "body": b"", "more_body": False},  # as hypercorn sends it, behind the last of what is declared
+            {
+                "type": "http.request",
+                "body": b"",
+                "more_body": False,
+            },  # as hypercorn sends it, behind what is declared
         ]
 
         async def receive() -> Any:

@@ -370,6 +370,46 @@ async def test_nothing_is_sent_that_cannot_be_kept(virtual_clock: Any) -> None:
     assert b"\n:\n" in replies[0].body  # so that the connection stayed
 
 
+class SlowStore(PassingStore):
+    """Takes a second to answer."""
+
+    async def run(self, run: str) -> StoredRun | None:
+        await trio.sleep(1)
+        return await super().run(run)
+
+
+async def test_probes_that_come_while_another_asks_the_store_are_told_what_was_so_before(virtual_clock: Any) -> None:
+    lives, stores = Lives(), []
+
+    def slow(store: Any) -> Any:
+        stores.append(AwayStore(SlowStore(store)))
+        return stores[-1]
+
+    async with lives.life(store=slow) as client:
+
+        async def probes(count: int) -> list[int]:
+            found: list[int] = []
+
+            async def probe() -> None:
+                found.append((await client.get("/readyz")).status)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(count):
+                    nursery.start_soon(probe)
+            return found
+
+        assert await probes(5) == [200] * 5
+        stores[0].is_away = True
+        await trio.sleep(3)
+        with trio.move_on_after(0):
+            await client.get("/readyz")
+        assert await probes(1) == [503]
+        stores[0].is_away = False
+        await trio.sleep(3)
+        assert sorted(await probes(5)) == [200, 503, 503, 503, 503]
+        assert await probes(1) == [200]
+
+
 async def test_another_event_under_a_number_ends_a_stream_and_what_was_sent_first_holds(virtual_clock: Any) -> None:
     lives = Lives()
     async with lives.life() as client:

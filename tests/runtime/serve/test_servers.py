@@ -1,23 +1,28 @@
 """Services under the servers that run them, in processes of their own."""
 
 import json
+import math
 import os
 import re
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import trio
 
+from actors.errors import DeclarationError
 from runtime.cli.main import main
-from runtime.serve import Service, serve
+from runtime.serve import Limits, MCPFace, OpenAIFace, Service, serve
+from runtime.serve.problem_documents import HttpProblem
 from tests.patience import PATIENCE_S
-from tests.runtime.embed.servers import Server, exchange, request, serving
+from tests.runtime.embed.servers import Server, exchange, free_port, listens, request, serving
 from tests.runtime.serve.cast import Keys, answers
+from tests.runtime.serve.listening import listening
+from tests.runtime.serve.test_question_routes import letters
 
 APPS = "tests.runtime.serve.apps"
 COMMANDS = {
@@ -152,6 +157,81 @@ async def test_a_port_that_is_taken_is_said_to_be() -> None:
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             await serve(Service([answers()]), port=taken.getsockname()[1])
+
+
+async def test_a_port_is_free_again_when_the_service_does_not_come_up() -> None:
+    class Broken:
+        def running(self, _: Any) -> Any:
+            raise LookupError("no model")
+
+        def endpoints(self) -> list[Any]:
+            return []
+
+        def check(self, graphs: Any) -> None:
+            pass
+
+    port, broken = free_port(), cast("OpenAIFace", Broken())
+    with pytest.raises(LookupError) as failed:
+        await serve(Service([answers()], faces=[broken]), port=port)
+
+    assert failed.traceback  # which has the frames and what is in them
+    assert not await listens(port)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, 1e-6])
+async def test_every_limit_may_be_as_long_or_as_short_as_one_likes(seconds: float) -> None:
+    limits = Limits(body_s=math.inf, wait_s=math.inf, run_s=max(seconds, 600), stall_s=seconds)
+    with trio.fail_after(PATIENCE_S):
+        async with listening("hypercorn", Service([answers()], faces=[MCPFace()], limits=limits)) as address:
+            async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
+                run = await http.post(
+                    "/v1/graphs/answers/runs", json={"input": {"text": "a"}}, headers={"prefer": "wait=123456789"}
+                )
+                assert run.json()["output"] == {"text": "A"}
+                assert run.headers["preference-applied"] == "wait=123456789"
+                bounds = (await http.get("/openapi.json")).json()["components"]["schemas"]["Bounds"]
+    assert bounds["properties"]["timeout_s"].get("maximum") == (None if seconds == math.inf else limits.run_s)
+
+
+@pytest.mark.parametrize("grace_s", [math.nan, -1.0, "5", True])
+async def test_a_grace_that_is_no_time_is_refused_before_it_is_needed(grace_s: Any) -> None:
+    with pytest.raises(DeclarationError, match="expected a number of seconds >= 0"):
+        await serve(Service([answers()]), port=0, grace_s=grace_s)
+
+
+async def test_a_model_that_is_away_for_ever_is_asked_for_again_tomorrow() -> None:
+    assert HttpProblem("model-overloaded", retry_after_s=math.inf).headers == {"Retry-After": "86400"}
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_signal_says_what_is_waited_for_and_the_second_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "understudy.serve")
+    service = Service([answers(), letters()])
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(lambda task_status: serve(service, port=0, grace_s=20, task_status=task_status))
+            async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
+                await http.post("/v1/graphs/answers/runs", json={"input": {"text": "a", "wait_s": 600}})
+                asks = await http.post("/v1/graphs/letters/runs", json={"input": {"number": 7}})
+                await until(http, f"/v1/runs/{asks.json()['id']}", lambda reply: reply.json()["status"] == "waiting")
+                signal.raise_signal(signal.SIGTERM)
+                await until(http, "/readyz", lambda reply: reply.status_code == 503)
+                assert "SIGTERM: no more runs are taken; 2 are in progress (1 of them waits for an answer) and have 20 s" in [
+                    record.message for record in caplog.records
+                ]
+                signal.raise_signal(signal.SIGINT)
+    assert caplog.records[-1].message == "SIGINT again: all runs are cancelled"
+
+
+async def test_a_signal_says_that_nothing_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "understudy.serve")
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lambda task_status: serve(Service([answers()]), port=0, task_status=task_status))
+            signal.raise_signal(signal.SIGTERM)
+    assert caplog.records[-1].message == "SIGTERM: no more runs are taken; none is in progress"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -150,7 +151,7 @@ async def test_what_arrives_is_the_trace_of_each_run_span_by_span(collector: Col
             await handle.result()
         traces = {handle.id: list(handle.trace) for handle in handles}
 
-    assert await tracing.flush(30)
+    assert await tracing.flush(math.inf)
     provider.shutdown()
     by_id = {span.id: span for span in collector.spans}
     for run, steps in traces.items():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 
 from actors import Graph
-from runtime import open_runtime
+from runtime import ActorEvent, open_runtime
+from runtime.core.events import ActorStarted
 from runtime.traces import EventFile, read_events, trace_of
 
 
@@ -57,3 +60,52 @@ async def test_what_messages_hold_is_left_out_or_changed_before_it_is_written(tm
     assert "secret" not in none.read_text().lower()
     assert "secret" not in changed.read_text().lower()
     assert json.loads(changed.read_text().splitlines()[0])["input"] == "***"
+
+
+async def test_events_of_no_run_are_left_out(tmp_path: Path, autojump_clock: Any) -> None:
+    path = tmp_path / "runs.jsonl"
+    with EventFile(path) as file:
+        async with open_runtime(instruments=[file]) as runtime:
+            with runtime.observe(lambda event: file(event), [ActorEvent]):
+                await runtime.run(shouting(), Word("a"), run_id="first")
+            file(ActorStarted(address="by hand", incarnation=0))
+
+    events = read_events(path.read_text(), "it")
+    assert [event["event"] for event in events] == ["run.started", "node.started", "node.finished", "run.finished"]
+
+
+async def test_the_instrument_of_no_runtime_says_so_once(
+    tmp_path: Path, autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventFile(tmp_path / "runs.jsonl") as file:
+        async with open_runtime() as runtime:
+            with runtime.observe(file):
+                assert await runtime.run(shouting(), Word("a")) == Loud("A")
+
+    assert caplog.text.count("Fix: open_runtime(instruments=[EventFile(…)])") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that takes nothing")
+async def test_a_full_disk_ends_the_file_and_neither_the_run_nor_the_program(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventFile("/dev/full") as file:
+        async with open_runtime(instruments=[file]) as runtime:
+            assert await runtime.run(shouting(), Word("a")) == Loud("A")
+
+    assert "EventFile('/dev/full') was called with RunStarted and raised OSError" in caplog.text
+
+
+async def test_what_a_disk_takes_in_parts_is_written_whole(tmp_path: Path, autojump_clock: Any) -> None:
+    class Nearly(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:7])
+
+    path = tmp_path / "run.jsonl"
+    with EventFile(path) as file:
+        file._file.close()
+        file._file = Nearly(path, "wb")
+        async with open_runtime(instruments=[file]) as runtime:
+            await runtime.run(shouting(), Word("a"))
+
+    assert [event["event"] for event in read_events(path.read_text(), "it")][-1] == "run.finished"

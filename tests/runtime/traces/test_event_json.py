@@ -12,7 +12,15 @@ from actors.errors import LMTimeout, NodeFailed, RunFailed
 from actors.lm import ReasoningDelta, TextDelta, ToolCallDelta
 from runtime import AnyEvent
 from runtime.core.events import ActorCrashed, EventsMissed, MessageDeadLettered
-from runtime.graphs.records.run_events import LMDelta, NodeFinished, NodeGaveUp, NodeSlowToStop, RunFinished, RunStarted
+from runtime.graphs.records.run_events import (
+    LMDelta,
+    NodeFinished,
+    NodeGaveUp,
+    NodeSlowToStop,
+    QuestionAsked,
+    RunFinished,
+    RunStarted,
+)
 from runtime.graphs.records.run_record import RunStatus
 from runtime.traces.event_json import Encoder, event_classes, name_of, schema_of_event
 
@@ -165,6 +173,15 @@ def test_content_can_be_left_out_and_redacted() -> None:
     assert told(started, content="none")["input"] is None
     assert told(started, content="none")["labels"] == {"a": "b"}
     assert told(started, redact=lambda value: {**value, "text": "…"})["input"] == {"text": "…", "score": 1.0}
+
+
+@pytest.mark.parametrize("options", [{"content": "none"}, {"redact": lambda _: "***"}], ids=["left out", "redacted"])
+def test_the_id_of_a_question_is_no_content(options: Any) -> None:
+    """Without it no one could answer, and of two questions in one run a trace could not tell which was answered."""
+    asked = told(QuestionAsked(**NODE, at_s=2.0, question="r.1", asks=Reply("a secret")), **options)
+
+    assert asked["question"] == "r.1"
+    assert "secret" not in json.dumps(asked)
 
 
 def test_events_of_actors_have_no_run() -> None:

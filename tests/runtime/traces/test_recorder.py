@@ -218,7 +218,8 @@ async def test_a_reader_that_waits_is_woken_and_nothing_is_lost() -> None:
                     await runtime.run(GRAPH, Word("a"), run_id="r")
 
     assert seen == ["run.started", "node.started", "node.finished", "run.finished"]
-    assert record.owner == "me" and not record.waiting
+    assert record.owner == "me"
+    assert not record.waiting
 
 
 async def test_those_who_wait_for_a_run_are_woken_together_or_one_alone_and_leave_nothing() -> None:
