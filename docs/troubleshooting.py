@@ -86,6 +86,7 @@ FIXES = {
     "AlreadyAnswered": "Nothing: the first answer counts.",
     "HostLost": "Nothing, if it happens seldom: the host is started again. Else look at its memory and at what it was killed by.",
     "HostRefused": "Install the same version of your code where the runtime and its hosts run.",
+    "OwnerLost": "Send it again if handling it twice does no harm: another owner starts the actor. Look at what killed this one.",
     "PlaceUnavailable": "Look at the events of the place for why no host starts; raise `start_timeout_s` if that is slow.",
     "NotPortable": "Send what is of a declared message type, or run the node without `place`.",
     "MessageTooLarge": "Keep the large value in a file or a blob store, and let the message say where.",

@@ -29,11 +29,13 @@ from runtime.messages.references import Addresses, with_addresses
 from runtime.messages.scalars import SCALARS
 from runtime.messages.tags import Types
 from runtime.placement.call_payloads import digest_of_fields, not_portable, too_large
-from runtime.placement.frames import MAX_BODY_BYTES
+from runtime.placement.frames import MAX_BODY_BYTES, too_long
 
 _OURS: Final = ("actors", "runtime")
 """Packages whose classes are in every module that imports them; those that are messages say so in an annotation."""
 _SCALARS: Final = {kind.__name__: kind for kind in SCALARS}
+MAX_VALUE_BYTES: Final = MAX_BODY_BYTES - 2**16
+"""A body has a head, too."""
 _WIDE: Final = 2**63
 _MESSAGE, _SCALAR, _MEMBER, _VALUE, _PLAIN = b"m", b"s", b"e", b"v", b"p"
 """What an encoded value begins with: how the rest is to be read."""
@@ -48,7 +50,7 @@ class ActorCode:
         called = _called(factory)
         self.name = portable_name(called)
         self._types = types_of(called)
-        self._codec = MessageCodec(self._types, MAX_BODY_BYTES)
+        self._codec = MessageCodec(self._types, MAX_VALUE_BYTES)
         self._enums = {name_of(each): each for each in enums_of(called)}
 
     def likeness(self) -> dict[str, str]:
@@ -80,11 +82,14 @@ class ActorCode:
         """
         try:
             with with_addresses(addresses):
-                return self._written(value, what)
+                data = self._written(value, what)
         except NotStorable as error:
             raise _explained(not_portable(error, what), value) from error
         except RecordTooLarge as error:
             raise too_large(error) from error
+        if len(data) > MAX_VALUE_BYTES:
+            raise too_long(len(data), MAX_VALUE_BYTES)
+        return data
 
     def _written(self, value: object, what: str) -> bytes:
         kind = type(value)

@@ -236,7 +236,13 @@ async def test_a_run_hangs_below_the_callers_span() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with serving(instruments=[Tracing(provider)]) as client:
-        for headers in ({"traceparent": PARENT, "tracestate": "a=1"}, {"traceparent": "rubbish"}, {}):
+        hostile = [",,=;\t=", "=", "A=1,a=1,a=2", "a=" + "\x7f" * 9, ",".join(f"k{n}=v" for n in range(40)), "k@@v=1"]
+        for headers in (
+            {"traceparent": PARENT, "tracestate": "a=1"},
+            {"traceparent": "rubbish"},
+            {},
+            *({"traceparent": PARENT, "tracestate": state} for state in hostile),
+        ):
             await client.post(START, {"input": {"text": "a"}}, headers={**headers, "prefer": "wait=9"})
             assert current_origin() is None
 
@@ -244,4 +250,5 @@ async def test_a_run_hangs_below_the_callers_span() -> None:
     assert runs[0].parent is not None
     assert (runs[0].parent.trace_id, runs[0].parent.span_id, runs[0].parent.is_remote) == (TRACE, SPAN, True)
     assert runs[0].parent.trace_state.get("a") == "1"
-    assert [run.parent for run in runs[1:]] == [None, None]
+    assert [run.parent for run in runs[1:3]] == [None, None]
+    assert [run.parent is not None and run.parent.trace_id for run in runs[3:]] == [TRACE] * len(hostile), "and is not dropped"
