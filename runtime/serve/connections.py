@@ -40,7 +40,7 @@ class Protocol(H11Protocol):
     """
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Whatever it asks for, it is answered here."""
+        """Answer it here, no matter what it asks for."""
 
     async def _create_stream(self, request: h11.Request) -> None:
         if any(name == b"upgrade" for name, _ in request.headers):
