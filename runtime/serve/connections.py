@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast, final
 
-import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -39,13 +38,13 @@ class Protocol(H11Protocol):
     connection that has begun so no time after which it is idle.
     """
 
-    async def _check_protocol(self, event: h11.Request) -> None:
+    async def _check_protocol(self, event: Any) -> None:
         """Answer it here, no matter what it asks for."""
 
-    async def _create_stream(self, request: h11.Request) -> None:
+    async def _create_stream(self, request: Any) -> None:
         if any(name == b"upgrade" for name, _ in request.headers):
             kept = [each for each in request.headers if each[0] != b"upgrade"]
-            request = h11.Request(method=request.method, headers=kept, target=request.target, http_version=request.http_version)
+            request = type(request)(method=request.method, headers=kept, target=request.target, http_version=request.http_version)
         await super()._create_stream(request)
 
 
