@@ -1,7 +1,8 @@
 """Journals: what a run was told and what it bought, kept so the run survives its process.
 
 Begin at ``store.py`` (what every store must do) and ``records.py`` (what is kept). ``sqlite.py``, ``postgres.py`` and
-``memory.py`` are the stores, each with files of its name beside it; ``log.py`` is the way of one run's records to them.
+``memory.py`` are the stores, each with files of its name beside it; ``split.py`` makes one of several. ``log.py`` is the way of
+one run's records to them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from runtime.messages.upcasts import upcast as upcast
 if TYPE_CHECKING:
     from runtime.journal.memory import MemoryStore as MemoryStore
     from runtime.journal.postgres import PostgresStore as PostgresStore
+    from runtime.journal.split import SplitStore as SplitStore
     from runtime.journal.sqlite import SqliteStore as SqliteStore
 
 _STORES = {
     "MemoryStore": "runtime.journal.memory",
     "PostgresStore": "runtime.journal.postgres",
+    "SplitStore": "runtime.journal.split",
     "SqliteStore": "runtime.journal.sqlite",
 }
 

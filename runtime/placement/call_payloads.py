@@ -28,14 +28,19 @@ from runtime.placement.frames import MAX_BODY_BYTES
 PROTOCOL: Final = 1
 """Both sides say it first; another number is another protocol."""
 _LENGTH: Final = struct.Struct(">I")
+LENGTH_BYTES: Final = _LENGTH.size
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-_DECODE: Final = json.JSONDecoder().decode
-"""Made once: `json.dumps` with an option makes an encoder for each call."""
+_DECODE: Final = json.JSONDecoder().raw_decode
+"""Made once: `json.dumps` with an option makes an encoder for each call; and `json.loads` looks for blanks around a value."""
 
 
 def packed(head: Mapping[str, Any], rest: bytes = b"") -> bytes:
     """A body: `head`, of what JSON has, and bytes."""
-    told = _ENCODE(head).encode()
+    return with_head(_ENCODE(head).encode(), rest)
+
+
+def with_head(told: bytes, rest: bytes) -> bytes:
+    """The same with a head that is JSON already."""
     return _LENGTH.pack(len(told)) + told + rest
 
 
@@ -43,7 +48,7 @@ def unpacked(body: bytes) -> tuple[dict[str, Any], bytes]:
     """The head of a body, and the bytes behind it."""
     (size,) = _LENGTH.unpack_from(body)
     end = _LENGTH.size + size
-    return _DECODE(str(memoryview(body)[_LENGTH.size : end], "utf-8")), body[end:]
+    return _DECODE(str(memoryview(body)[_LENGTH.size : end], "utf-8"))[0], body[end:]
 
 
 @final

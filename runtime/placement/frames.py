@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Final, final
-
-import attrs
+from typing import Final, NamedTuple, final
 
 from actors.placement_errors import MessageTooLarge
 
@@ -38,9 +36,7 @@ class FrameKind(enum.IntEnum):
     """A sign of life."""
 
 
-@final
-@attrs.frozen
-class Frame:
+class Frame(NamedTuple):
     """One frame."""
 
     kind: FrameKind
@@ -81,7 +77,10 @@ class FrameReader:
 
     def __init__(self, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._left = bytearray()
+        self._pieces: list[bytes] = []
+        """What came of a frame that is not whole."""
+        self._size = 0
+        """How many bytes it lacks at least."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole now.
@@ -89,27 +88,37 @@ class FrameReader:
         Raises:
             FrameBroken: a kind that does not exist, or a body that is longer than allowed.
         """
-        self._left += data
+        if self._size > len(data):  # a large one, whose bytes come piece by piece: they are joined once
+            self._pieces.append(data)
+            self._size -= len(data)
+            return []
+        left = b"".join([*self._pieces, data]) if self._pieces else data
+        self._pieces.clear()
         frames: list[Frame] = []
-        at, end = 0, len(self._left)
+        at, end = 0, len(left)
         while end - at >= HEADER_BYTES:
-            size, kind, number, about = _HEADER.unpack_from(self._left, at)
+            size, kind, number, about = _HEADER.unpack_from(left, at)
             if size > self._max_bytes:
                 raise FrameBroken(f"a frame with a body of {size:,} bytes, where {self._max_bytes:,} are allowed")
-            if kind not in _KINDS:
+            if not 0 < kind < len(_KINDS):
                 raise FrameBroken(f"a frame of the unknown kind {kind}")
             if end - at - HEADER_BYTES < size:
+                self._size = size - (end - at - HEADER_BYTES)
                 break
             at += HEADER_BYTES
-            frames.append(Frame(FrameKind(kind), number, about, bytes(self._left[at : at + size])))
+            frames.append(Frame(_KINDS[kind], number, about, left[at : at + size]))
             at += size
-        del self._left[:at]
+        else:
+            self._size = HEADER_BYTES - (end - at) if at < end else 0
+        if at < end:
+            self._pieces.append(left[at:])
         return frames
 
     @property
     def is_between_frames(self) -> bool:
         """Whether what came so far ends with a whole frame."""
-        return not self._left
+        return not self._pieces
 
 
-_KINDS: Final = frozenset(FrameKind)
+_KINDS: Final = (FrameKind.HELLO, *FrameKind)
+"""By their numbers, which begin with 1."""

@@ -19,6 +19,7 @@ from actors.placement_errors import HostLost, MessageTooLarge
 from runtime.core.foreign_errors import failure_in
 from runtime.core.services import Doorbell
 from runtime.placement.frames import FrameBroken
+from runtime.placement.pipe import Pipe
 from runtime.placement.portable_errors import failure_data, failure_of
 from runtime.placement.protocol import CallCancelled, Called, End, Greeted, Happening, Noted, Peer, Settled
 
@@ -26,13 +27,16 @@ FENCE_AT: Final = 0.6
 """The part of ``dead_after_s`` after which a host that hears nothing ends on its own, before another takes its work."""
 BEATS_IN: Final = 5
 """How many signs of life are given in the time after which their absence counts."""
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 64 * 1024
 """How much is read from a stream at most, before other tasks get their turn."""
 
 Serve: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
 """Works on a call of the other side, given its number there and its body; what it raises is the call's error."""
 Answer: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
 """The same for what the other side asks while it works on a call of this side."""
+Take: TypeAlias = Callable[[int, bytes], Callable[[], None] | None]
+"""Begins on a call of the other side without a task, and settles it when it is done; returns what withdraws it. None: it takes a
+task. What it raises is the call's error."""
 Hear: TypeAlias = Callable[[bytes], None]
 """Takes what the other side tells while it works on a call of this side."""
 
@@ -83,6 +87,8 @@ class Link:
         """Who the other side says it is."""
         self.overstayed: Callable[[], None] | None = None
         """Told when the other side has not ended a cancelled call in time: it is to be killed."""
+        self.take: Take | None = None
+        """Takes the calls of the other side that need no task here."""
         self.hear: Hear | None = None
         """Takes what the other side tells that belongs to no call."""
         self.on_loss: Callable[[HostLost], None] | None = None
@@ -94,11 +100,14 @@ class Link:
         """What calls fail with since the link has ended."""
         self._over = trio.Event()
         self._stream = stream
+        self._pipe = Pipe(stream)
         self._bell = Doorbell()
         self._room = trio.lowlevel.ParkingLot()
         self._waiting: dict[int, _Waiting] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
-        """Of the calls of the other side that are worked on here."""
+        """Of the calls of the other side that a task works on here."""
+        self._withdrawals: dict[int, Callable[[], None]] = {}
+        """Of those that no task works on."""
 
     # --- calls of this side -----------------------------------------------------------------------------------------------
 
@@ -121,7 +130,7 @@ class Link:
             self._room.unpark()  # who waits behind this one has its place
             raise
         waiting = self._waiting[number] = _Waiting(hear)
-        self._bell.ring()
+        self._send(at_once=len(self._waiting) == 1)
         try:
             outcome = await self._outcome(waiting, answer)
         except BaseException:
@@ -180,7 +189,7 @@ class Link:
     def _decline(self, waiting: _Waiting) -> None:
         """Do nothing of what is still asked: by work that has not heard of its end yet, or just before it ended."""
         while waiting.asked:
-            self._settle(waiting.asked.popleft().id, End.ENDED)
+            self.settle(waiting.asked.popleft().id, End.ENDED)
 
     def _check_lost(self) -> None:
         if self.lost is not None:
@@ -211,19 +220,40 @@ class Link:
             except BaseException as error:
                 failure = failure_in(error)
                 if failure is None:
-                    self._settle(called.id, End.ENDED)
+                    self.settle(called.id, End.ENDED)
                     raise
                 end, body = End.ERROR, failure_data(failure)
             finally:
                 del self._scopes[called.id]
-            self._settle(called.id, end, body)
+            self.settle(called.id, end, body)
 
-    def _settle(self, number: int, end: End, body: bytes = b"") -> None:
+    def _begin(self, called: Called, nursery: trio.Nursery, serve: Serve) -> None:
+        """Work on a call of the other side."""
+        if self.take is not None:
+            try:
+                withdraw = self.take(called.id, called.body)
+            except Exception as error:  # noqa: BLE001 - the other side is told
+                self.settle(called.id, End.ERROR, failure_data(error))
+                return
+            if withdraw is not None:
+                if self.peer.is_at_work(called.id):
+                    self._withdrawals[called.id] = withdraw
+                return
+        nursery.start_soon(self._work, called, serve)
+
+    def settle(self, number: int, end: End, body: bytes = b"") -> None:
+        """Give a call of the other side its outcome."""
+        self._withdrawals.pop(number, None)
         try:
             self.peer.settle(number, end, body)
         except MessageTooLarge as error:
             self.peer.settle(number, End.ERROR, failure_data(error))
-        self._bell.ring()
+        self._send(at_once=not self.peer.has_work)
+
+    def _send(self, *, at_once: bool) -> None:
+        """Let what is to be said leave: with what else gathers until the writer's turn, or now, if it is all there is."""
+        if not (at_once and self._pipe.is_free and self._pipe.send_now(self.peer.take_outgoing())):
+            self._bell.ring()
 
     # --- the link itself --------------------------------------------------------------------------------------------------
 
@@ -274,8 +304,8 @@ class Link:
     async def _read(self, nursery: trio.Nursery, serve: Serve | None) -> None:
         while True:
             try:
-                data = await self._stream.receive_some(READ_BYTES)
-                happenings = self.peer.receive(bytes(data), trio.current_time())
+                data = await self._pipe.receive(READ_BYTES)
+                happenings = self.peer.receive(data, trio.current_time())
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise _Broken("its link broke") from error
             except FrameBroken as error:
@@ -293,11 +323,11 @@ class Link:
                     waiting.outcome = waiting.outcome or happening
                     waiting.bell.ring()
             case Called(id=number, about=0) if serve is not None:
-                nursery.start_soon(self._work, happening, serve)
+                self._begin(happening, nursery, serve)
             case Called(id=number, about=about):
                 waiting = self._waiting.get(about)
                 if waiting is None or waiting.outcome is not None:
-                    self._settle(number, End.ENDED)
+                    self.settle(number, End.ENDED)
                 else:
                     waiting.asked.append(happening)
                     waiting.bell.ring()
@@ -305,6 +335,8 @@ class Link:
                 scope = self._scopes.get(number)
                 if scope is not None:
                     scope.cancel()
+                elif number in self._withdrawals:
+                    self._withdrawals[number]()
                 else:  # it had not begun
                     self._withdraw(number)
             case Noted(about=0, body=body):
@@ -323,17 +355,14 @@ class Link:
             for asked in waiting.asked:
                 if asked.id == number:
                     waiting.asked.remove(asked)
-                    self._settle(number, End.ENDED)
+                    self.settle(number, End.ENDED)
                     return
 
     async def _write(self) -> None:
         while True:
             await self._bell.wait()
-            data = self.peer.take_outgoing()
-            if not data:
-                continue
             try:
-                await self._stream.send_all(data)
+                await self._pipe.send(self.peer.take_outgoing())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the reader finds out, and what it finds is the better reason
 

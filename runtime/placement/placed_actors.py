@@ -88,13 +88,13 @@ class Away(Actor):
         if life is None:
             raise InternalError("a message came before the start")
         try:
-            head, data = life.told(message, is_asked=hand.is_asked, left_s=hand.left_s)
+            body = life.told(message, is_asked=hand.is_asked, left_s=hand.left_s)
         except (NotPortable, MessageTooLarge) as error:
             hand.reject(error)
             await trio.lowlevel.checkpoint()
             return None
         try:
-            return await life.handle(head, data)
+            return await life.handle(body)
         except HostLost as error:
             if error.was_sent or self._host is None or error.incarnation != self._host.incarnation:
                 raise

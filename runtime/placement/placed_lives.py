@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, final
 
@@ -15,7 +15,7 @@ from actors.placement_errors import HostLost
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Wrapper
-from runtime.placement.call_payloads import packed, unpacked
+from runtime.placement.call_payloads import packed, unpacked, with_head
 from runtime.placement.errands import Errands
 from runtime.placement.link import Link
 from runtime.placement.lm_calls import answer_lm
@@ -43,6 +43,9 @@ class Ticked(Wrapper):
         return self._code.read(self.data)
 
 
+def _no_one_hears(told: Mapping[str, Any]) -> None: ...
+
+
 @final
 class PlacedLives:
     """The placed actors that live on one host now, by the numbers under which it knows them; and the visits of runs there."""
@@ -50,6 +53,8 @@ class PlacedLives:
     def __init__(self) -> None:
         self.by_number: dict[int, Life] = {}
         self.visits: dict[str, Visit] = {}
+        self.blocked: Callable[[Mapping[str, Any]], None] = _no_one_hears
+        """Told who has held the event loop of their host."""
 
     async def serve(self, number: int, body: bytes) -> bytes:
         """Do what one of them asks beside its handler, or what a dependency asks beside the calls of nodes."""
@@ -69,9 +74,11 @@ class PlacedLives:
         if "visit" in head:
             self._visit(head["visit"]).hear(head, data)
             return
-        life = self.by_number.get(head["actor"])
+        life = self.by_number.get(head.get("actor", -1))
         if life is not None:
             life.hear(head, data)
+        elif head["op"] == "blocked":
+            self.blocked(head)
 
     def _visit(self, name: str) -> Visit:
         visit = self.visits.get(name)
@@ -99,6 +106,13 @@ class Life:
     _tickets: Tickets = attrs.field(factory=Tickets)
     _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
     _is_over: bool = False
+    _asks: bytes = b""
+    """The head of nearly all that is said to it, as JSON."""
+    _tells: bytes = b""
+
+    def __attrs_post_init__(self) -> None:
+        self._asks = b'{"op":"message","actor":%d,"asked":true}' % self.number
+        self._tells = b'{"op":"message","actor":%d,"asked":false}' % self.number
 
     def read(self, data: bytes) -> Any:
         """A value that comes from the host."""
@@ -118,12 +132,12 @@ class Life:
         """
         self._lives.by_number[self.number] = self
         try:
-            await self._call({"op": "start", "actor": self.number, **told}, data)
+            await self._call(packed({"op": "start", "actor": self.number, **told}, data))
         except BaseException:
             self._forget()
             raise
 
-    def told(self, message: Any, *, is_asked: bool, left_s: float) -> tuple[dict[str, Any], bytes]:
+    def told(self, message: Any, *, is_asked: bool, left_s: float) -> bytes:
         """`message` for :meth:`handle`; its sender waits for `left_s` seconds more.
 
         Raises:
@@ -133,29 +147,32 @@ class Life:
         if left_s != math.inf:
             head["left_s"] = left_s  # not a time: clocks of machines are never compared
         if type(message) is Ticked:
-            return {**head, "timer": message.key}, message.data
+            return packed({**head, "timer": message.key}, message.data)
         if type(message) is Terminated:
             data = NOTHING if message.error is None else failure_data(message.error)
-            return {**head, "ended": [message.ref.address, message.reason.value]}, data
-        return head, self.written(message, f"a message to {self.cell.address!r}")
+            return packed({**head, "ended": [message.ref.address, message.reason.value]}, data)
+        data = self.written(message, f"a message to {self.cell.address!r}")
+        if left_s != math.inf:
+            return packed(head, data)
+        return with_head(self._asks if is_asked else self._tells, data)
 
-    async def handle(self, head: dict[str, Any], data: bytes) -> Any:
+    async def handle(self, body: bytes) -> Any:
         """Have it handle a message; what it answers, perhaps a ``Failure``.
 
         Raises:
             HostLost: the host is gone. And what the handler raised.
         """
-        body = await self._call(head, data)
-        if not body:
+        answer = await self._call(body)
+        if not answer:
             return None
-        told, data = unpacked(body)
+        told, data = unpacked(answer)
         return Failure(failure_of(data, self.link.name)) if "failure" in told else self.read(data)
 
     async def end(self, *, kill: bool, error: Exception | None) -> None:
         """End it there, with `error` for its lifespan if it has failed; return when it has ended, with all that it began."""
         try:
             head = {"op": "stop", "actor": self.number, "kill": kill, "failed": error is not None}
-            await self._call(head, NOTHING if error is None else failure_data(error))
+            await self._call(packed(head, NOTHING if error is None else failure_data(error)))
         except HostLost:
             pass
         finally:
@@ -165,9 +182,9 @@ class Life:
         self._is_over = True
         self._lives.by_number.pop(self.number, None)
 
-    async def _call(self, head: dict[str, Any], data: bytes) -> bytes:
+    async def _call(self, body: bytes) -> bytes:
         try:
-            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_current)
+            return await self.link.call(body, is_free=True, answer=self._answer_current)
         except Exception as error:
             original = self._tickets.original(error)
             if original is not None:

@@ -47,6 +47,9 @@ class PlacedNode:
         self._known = known
         self._handler = handler_of(spec)
         self._codec = NodeCodec(spec, known.addresses)
+        self._plain_head = packed(self._named_head())
+        """Of a call in which nothing is told but the messages: of most nodes."""
+        self._is_plain = not spec.needs and not spec.injected
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
     async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
@@ -70,19 +73,18 @@ class PlacedNode:
         dependencies = message.run.dependencies if self._spec.needs else None
         more = [dependencies.input] if dependencies is not None and self._wants_input else []
         data = self._codec.arguments(arguments, more)
-        head = self._head(message)
-        if lm is not None:
-            head["lm"] = lm.model
+        head = None if self._is_plain and lm is None else self._head(message, lm)
         host = await self._place.least_busy()
         host.out += 1
         try:
-            if dependencies is not None:
+            if dependencies is not None and head is not None:
                 whose = self._graph, self._spec.name, self._handler
                 visit = await _visit_of(host, dependencies, self._known, *whose, message.delivery.path)
                 head["visit"] = visit.name
             attempt = _Attempt(message, pulse, self._codec, take, host.link, lm, self._known, self._handler)
             try:
-                made = await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
+                body = self._plain_head + data if head is None else packed(head, data)
+                made = await host.link.call(body, answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
                 original = attempt.tickets.original(error)
                 if original is not None:
@@ -94,12 +96,14 @@ class PlacedNode:
         finally:
             host.out -= 1
 
-    def _head(self, message: ActiveDelivery) -> dict[str, Any]:
+    def _named_head(self) -> dict[str, Any]:
+        return {"op": "node", "graph": self._graph, "node": self._spec.name}
+
+    def _head(self, message: ActiveDelivery, lm: LM | None) -> dict[str, Any]:
         run, step = message.run, message.step
         return {
-            "op": "node",
-            "graph": self._graph,
-            "node": self._spec.name,
+            **self._named_head(),
+            **({} if lm is None else {"lm": lm.model}),
             "run": {
                 "id": run.id,
                 "graph": run.state.plan.name,

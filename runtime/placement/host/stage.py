@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -28,15 +28,18 @@ from runtime.core.mailbox import message_kind
 from runtime.core.refs import not_awaited
 from runtime.core.services import Services
 from runtime.placement.actor_codes import ActorCode
-from runtime.placement.call_payloads import packed
+from runtime.placement.call_payloads import LENGTH_BYTES, packed, unpacked
 from runtime.placement.host.hosted_context import HostedContext
 from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, speaking
 from runtime.placement.host.runtime_face import HostedRuntime
 from runtime.placement.link import Hear, Link
 from runtime.placement.portable_errors import failure_data, failure_of
+from runtime.placement.protocol import End
 
 FindActor = Callable[[str], Any]
 """What makes actors, by the name of its code."""
+_MESSAGE: Final = b'{"op":"message",'
+"""How the head begins of what is said to an actor."""
 RunBeside = Callable[..., None]
 """Runs an async function in the nursery of the host."""
 
@@ -68,16 +71,25 @@ class Stage:
         if head["op"] == "start":
             await self._start(number, head, data)
             return b""
-        resident = self._residents.get(head["actor"])
-        if resident is None:
-            raise InternalError(f"no actor {head['actor']} lives here")
-        if head["op"] == "message":
-            return await resident.message(number, head, data)
+        resident = self._resident(head["actor"])
         try:
             await resident.stop(number, head, data)
         finally:
             self._forget(resident)
         return b""
+
+    def take(self, number: int, body: bytes) -> Callable[[], None] | None:
+        """Put a message into the mailbox of its actor, whose handler settles the call; see ``Link.take``."""
+        if not body.startswith(_MESSAGE, LENGTH_BYTES):
+            return None
+        head, data = unpacked(body)
+        return self._resident(head["actor"]).message(number, head, data)
+
+    def _resident(self, number: int) -> LocalResident:
+        resident = self._residents.get(number)
+        if resident is None:
+            raise InternalError(f"no actor {number} lives here")
+        return resident
 
     async def _start(self, number: int, head: Mapping[str, Any], data: bytes) -> None:
         if not self._keeps_time:
@@ -124,13 +136,17 @@ class SentByRuntime(Wrapper):
     """That of the call which brought it."""
     is_asked: bool
     timer: int | None
-    over: trio.Event = attrs.field(factory=trio.Event)
+    ended: Callable[[SentByRuntime], None]
+    """Called when nothing here holds the message any more."""
+    deadline: float = math.inf
     value: Any = None
     failure: BaseException | None = None
     is_answered: bool = False
     """Whether the handler has come to its end."""
     is_taken: bool = False
     """See ``hosted_context.HostedMessage``."""
+    is_withdrawn: bool = False
+    is_over: bool = False
 
     @property
     def content(self) -> object:
@@ -146,7 +162,9 @@ class SentByRuntime(Wrapper):
 
     def released(self) -> None:
         """See ``Slot``."""
-        self.over.set()
+        if not self.is_over:
+            self.is_over = True
+            self.ended(self)
 
 
 @final
@@ -219,28 +237,46 @@ class LocalResident:
         self._context = HostedContext(self, cell)
         return self._context
 
-    async def message(self, number: int, head: Mapping[str, Any], data: bytes) -> bytes:
-        """Have it handle a message; its answer."""
+    def message(self, number: int, head: Mapping[str, Any], data: bytes) -> Callable[[], None]:
+        """Have it handle a message, whose outcome settles the call; returns what withdraws it. No task waits for it here."""
         self._failure = None
         self._decided.set()
-        sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"))
-        deadline = trio.current_time() + head["left_s"] if "left_s" in head else math.inf
-        envelope = Envelope(sent, None, sent, trio.current_time(), deadline)
+        now_s = trio.current_time()
+        sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"), self._message_ended)
+        if "left_s" in head:
+            sent.deadline = now_s + head["left_s"]
+        envelope = Envelope(sent, None, sent, now_s, sent.deadline)
         self.cell.mailbox.put_nowait(envelope)
-        try:
-            await sent.over.wait()
-            if not sent.is_answered and trio.current_time() >= deadline:
-                await trio.sleep_forever()  # the runtime has the same deadline, and is about to say so
-        except trio.Cancelled:
-            if self._call == number:
-                self._call = 0  # what it still says is no part of that call, which is over there
+        return partial(self._withdraw, sent, envelope)
+
+    def _withdraw(self, sent: SentByRuntime, envelope: Envelope) -> None:
+        """The runtime no longer waits for it."""
+        sent.is_withdrawn = True
+        if self._call == sent.number:
+            self._call = 0  # what it still says is no part of that call, which is over there
+        if sent.is_over:
+            self._stage.link.settle(sent.number, End.ENDED)
+        else:
             envelope.withdraw()
-            with trio.CancelScope(shield=True):
-                await sent.over.wait()
-            raise
-        if sent.failure is not None:
-            raise sent.failure
-        return b"" if sent.is_taken or sent.value is None else self._answer(sent.value)
+
+    def _message_ended(self, sent: SentByRuntime) -> None:
+        """Nothing here holds a message any more."""
+        link, number = self._stage.link, sent.number
+        if sent.is_withdrawn:
+            link.settle(number, End.ENDED)
+        elif not sent.is_answered and trio.current_time() >= sent.deadline:
+            return  # the runtime has the same deadline, and is about to say so
+        elif sent.failure is not None:
+            link.settle(number, End.ERROR, failure_data(failure_in(sent.failure) or sent.failure))
+        elif sent.is_taken or sent.value is None:
+            link.settle(number, End.VALUE)
+        else:
+            try:
+                body = self._answer(sent.value)
+            except Exception as error:  # noqa: BLE001 - the runtime is told
+                link.settle(number, End.ERROR, failure_data(error))
+            else:
+                link.settle(number, End.VALUE, body)
 
     def _content(self, head: Mapping[str, Any], data: bytes) -> Any:
         if "ended" in head:
