@@ -161,7 +161,7 @@ class _Taking:
                 if left_s_of(self._keeping) <= 0:
                     raise
             else:
-                if fence is not None:
+                if fence is not None and left_s_of(self._keeping) > 0:  # the answer may have been long on its way
                     return fence
             await trio.sleep(LOOK_S)
 

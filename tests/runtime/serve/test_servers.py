@@ -140,8 +140,8 @@ async def test_an_open_inspector_does_not_keep_a_server_from_ending(tmp_path: Pa
                 assert await up.wait() == -signal.SIGTERM  # which uvicorn raises again when it has ended
 
 
-async def test_serve_says_where_it_is_and_ends_when_it_is_cancelled() -> None:
-    service = Service([answers()], auth=Keys().auth)
+async def test_serve_says_where_it_is_and_ends_when_it_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service([answers()], auth=Keys().auth, faces=[MCPFace()])
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             address = await nursery.start(lambda task_status: serve(service, port=0, task_status=task_status))
@@ -149,6 +149,9 @@ async def test_serve_says_where_it_is_and_ends_when_it_is_cancelled() -> None:
                 assert (await http.get("/readyz")).text == "ok"
                 assert (await http.get("/v1/graphs")).status_code == 401
             nursery.cancel_scope.cancel()
+    assert [
+        record.message for record in caplog.records if record.levelname == "CRITICAL"
+    ] == []  # it was not the runtime that ended
 
 
 async def test_a_port_that_is_taken_is_said_to_be() -> None:
