@@ -395,5 +395,5 @@ class Link:
             looked_at = now
             if silent_s >= silent_after_s:
                 whole_s = self.peer.silent_s(now)
-                raise _Broken(f"nothing was heard of it for {whole_s:g} s", whole_s)
+                raise _Broken(f"nothing was heard of it for {silent_after_s:g} s", whole_s)
             await trio.sleep(min(every_s, silent_after_s - silent_s))
