@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(argv)
         sys.stdout.flush()
+        if argv is None:
+            leave_quickly()
     except WrongUsage as error:
         sys.stderr.write(printable(f"understudy: {error}\n", sys.stderr))
         return 2
