@@ -176,7 +176,7 @@ async def open_runtime(
     services = Services(
         random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters)
     )
-    services.shows_prompts = show_prompts
+    services.shows_prompts, services.watchdog_s = show_prompts, watchdog_s
     cassettes = Cassettes.of(record)
     common = CommonLimits.of(kept_in)
     tape = None if cassettes is None else cassettes.tape()

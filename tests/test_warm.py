@@ -25,8 +25,8 @@ def test_its_visitors_end_with_it(tmp_path: Path) -> None:
         door.sendall(json.dumps(job).encode())
         door.shutdown(socket.SHUT_WR)
         pid = int(door.makefile().readline())
-        assert os.read(come, 9) == b"here\n"
-        os.close(come)
+        with open(come) as said:
+            assert said.readline() == "here\n"
 
         warm.end()
 

@@ -66,6 +66,8 @@ class Services:
     Raises:
         UsageError: the runtime has no place of that name.
     """
+    watchdog_s: float | None = None
+    """After how many seconds of one step of a task ``LoopBlocked`` is published; None: no one looks."""
     shows_prompts: bool = False
     """Whether the events of runs carry what language models are asked."""
     fellows: Any = None

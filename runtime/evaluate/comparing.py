@@ -81,8 +81,8 @@ def compared(
     _check_error(compared, error)
     judge = metric if isinstance(metric, Metric) else Metric(metric or candidate.metrics[0], _never)
     before, after = baseline.scores(judge.name), candidate.scores(judge.name)
-    known = {row.id: row.digest for row in baseline.results}
-    same = [row.id for row in candidate.results if row.repeat == 0 and known.get(row.id) == row.digest]
+    known = {row.id: row for row in baseline.results}
+    same = [row.id for row in candidate.results if row.repeat == 0 and row.id in known and row.is_of_the_row_of(known[row.id])]
     if not same:
         raise UsageError("the two evaluations have no row in common.\n  Fix: evaluate both on the same data set.")
     if math.isinf(judge.high):

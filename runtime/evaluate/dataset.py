@@ -28,6 +28,14 @@ def _digest(row: Example) -> str:  # once and not when it is asked for: it is, s
     return hashlib.sha256(write_text(type(message), message).encode()).hexdigest()[:8]
 
 
+def _labels_digest(row: Example) -> str:
+    try:
+        text = json.dumps(row.labels, sort_keys=True, default=lambda value: type(value).__qualname__)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 @final
 @attrs.frozen
 class Example:
@@ -42,6 +50,8 @@ class Example:
     """The group that a report shows it in."""
     digest: str = attrs.field(init=False, repr=False, eq=False, default=attrs.Factory(_digest, takes_self=True))
     """8 hexadecimal digits of the input: the same row has the same."""
+    labels_digest: str = attrs.field(init=False, repr=False, eq=False, default=attrs.Factory(_labels_digest, takes_self=True))
+    """8 hexadecimal digits of the labels, by which metrics may have judged; empty for labels that JSON cannot hold."""
 
     def __getattr__(self, name: str) -> Any:
         labels = cast("Mapping[str, Any]", object.__getattribute__(self, "labels"))
@@ -96,12 +106,16 @@ class Dataset(Sequence[Example]):
                 "  Fix: name a file of JSON Lines, of CSV (.csv) or of one JSON list, in UTF-8."
             ) from error
         if str(path).endswith(".csv"):
+            most = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # else a cell may have 128 KiB
             try:
                 rows = [(f"{path}, line {line}", row) for line, row in _table(text)]
             except csv.Error as error:
                 raise DeclarationError(
-                    f"data set {str(path)!r} isn't CSV: {error}.\n  Fix: close each quotation mark, and double those in a cell."
+                    f"data set {str(path)!r} isn't CSV: {error}.\n"
+                    "  Fix: name each column once, close each quotation mark, and double those in a cell."
                 ) from error
+            finally:
+                csv.field_size_limit(most)
             return cls._of(rows, graph, str(path), is_text=True)
         if text.lstrip().startswith("["):
             try:
@@ -155,7 +169,7 @@ class Dataset(Sequence[Example]):
             first = f"; {bad[0]}" if bad else ""
             raise DeclarationError(
                 f"{name!r} holds no row for graph {graph.name!r}, which takes {kinds}{first}.\n"
-                f'  Fix: write rows as {{"input": {{…}}, "expected": …}}, with the fields of {kinds}.'
+                f'  Fix: write rows, one a line, as {{"input": {{…}}, "expected": …}}, with the fields of {kinds}.'
             )
         return cls(tuple(examples.values()), tuple(bad))
 
@@ -184,6 +198,9 @@ def _table(text: str) -> Iterator[tuple[int, Any]]:
     """The rows of CSV by the line on which they end; a row that doesn't fit the first line is a text that says so."""
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
     names = next(reader, list[str]())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise csv.Error(f"its first line names {twice!r} twice")
     for cells in reader:
         if len(cells) == len(names):
             yield reader.line_num, dict(zip(names, cells, strict=True))
@@ -214,9 +231,13 @@ def _example(row: Any, types: Sequence[type], number: str, *, is_text: bool) -> 
         raise TypeError(f"expected an object, got a {type(row).__name__}")
     fields = dict(cast("Mapping[str, Any]", row))
     if isinstance(fields.get("input"), Mapping):
-        labels = {**fields.get("labels", {}), **{name: value for name, value in fields.items() if name not in OWN}}
+        inner = fields.get("labels")
+        if inner is not None and not isinstance(inner, Mapping):
+            raise TypeError(f"labels: expected an object, got a {type(inner).__name__}")
+        given_labels = cast("Mapping[str, Any]", inner or {})
+        labels = {**given_labels, **{name: value for name, value in fields.items() if name not in OWN}}
         message = _message(fields["input"], types, fields.get("input_type"))
-        return Example(str(fields.get("id", number)), message, labels, _text(fields.get("slice")))
+        return Example(_text(fields.get("id")) or number, message, labels, _text(fields.get("slice")))
     own = {field.name for kind in types for field in fields_of(kind) if field.init}
     given = {name: value for name, value in fields.items() if name in own}
     if is_text:
@@ -224,7 +245,7 @@ def _example(row: Any, types: Sequence[type], number: str, *, is_text: bool) -> 
     labels = {name: value for name, value in fields.items() if name not in own and name not in {"id", "slice"}}
     if is_text:
         labels = {name: TextCell(value) for name, value in labels.items()}
-    identity = number if "id" in own else str(fields.get("id", number))
+    identity = number if "id" in own else _text(fields.get("id")) or number
     return Example(identity, _message(given, types, None), labels, None if "slice" in own else _text(fields.get("slice")))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, final
@@ -72,6 +72,7 @@ class Evaluator:
             "id": example.id,
             "repeat": repeat,
             "digest": example.digest,
+            "labels_digest": example.labels_digest,
             "slice": example.slice,
             "input": _shown(example.input),
             "output": _shown(output) if failure is None else "",
@@ -139,7 +140,7 @@ async def evaluate(
         budget: what all runs, and the runs of judges, may use together; when it is spent, the evaluation ends with the rows that
             it has. So it does when a run ends because a smaller budget of its graph is spent.
         out: a file of JSON Lines to which each result is added as it ends. Results that it holds already are not made again,
-            those of runs that failed among them.
+            those of runs that failed among them; except where the input or the labels of the row have changed.
         name: with a store, every row is a durable run whose id begins with it: the same evaluation started again takes up the
             runs that an earlier process began, and pays for none again. Without it, nothing is stored.
         told: is told how far it is, after each row.
@@ -153,8 +154,8 @@ async def evaluate(
     check_count(evaluate, "repeats", repeats)
     check_count(evaluate, "at_once", at_once)
     evaluator = Evaluator(runtime, graph, metrics_of(metrics), name, budget)
-    with _opened(out, evaluator) as (kept, write):
-        wanted = {(example.id, repeat, example.digest): example for example in rows for repeat in range(repeats)}
+    wanted = {(each.id, repeat, each.digest): each for each in rows for repeat in range(repeats)}
+    with _opened(out, evaluator, wanted) as (kept, write):
         work = _Work(evaluator, wanted, kept, write, told)
         return await work.run(at_once, rows)
 
@@ -177,7 +178,7 @@ class _Work:
 
     async def run(self, at_once: int, rows: Dataset) -> Evaluation:
         left = iter([key for key in self.wanted if key not in self.done])
-        kept = [self.done[key] for key in self.wanted if key in self.done]  # the file may hold what belongs to other rows
+        kept = list(self.done.values())
         self.kept = self.judged = len(kept)
         if self.told is not None:
             for result in kept:
@@ -211,7 +212,7 @@ class _Work:
             raise wrong[0]
         results = tuple(self.done[key] for key in self.wanted if key in self.done)
         names = tuple(metric.name for metric in self.evaluator.metrics)
-        return Evaluation(self.evaluator.graph.name, names, results, rows.bad, self.stopped)
+        return Evaluation(self.evaluator.graph.name, names, results, rows.bad, self.stopped, self.kept)
 
     def _count(self, result: RowResult) -> None:
         cost_usd = result.spend.cost_usd + result.judging.cost_usd
@@ -235,23 +236,31 @@ def is_spent(error: BaseException, budget: Budget | None) -> bool:
 
 
 @contextmanager
-def _opened(out: str | Path | None, evaluator: Evaluator) -> Generator[tuple[dict[Key, RowResult], Callable[[RowResult], None]]]:
-    """The results that the file holds, and what adds one to it."""
+def _opened(
+    out: str | Path | None, evaluator: Evaluator, wanted: Mapping[Key, Example]
+) -> Generator[tuple[dict[Key, RowResult], Callable[[RowResult], None]]]:
+    """The results that the file holds of what is wanted, and what adds one to it."""
     if out is None:
         yield {}, lambda result: None
         return
     path, first = Path(out), header(evaluator.graph.name, [metric.name for metric in evaluator.metrics])
     kept: dict[Key, RowResult] = {}
+    others: list[RowResult] = []
     if path.exists() and path.stat().st_size:
-        before = Evaluation.load(path)
+        before = Evaluation.every_line(path)
         if before.header() != first:
             raise UsageError(
                 f"{path} holds an evaluation of graph {before.graph!r} by {', '.join(before.metrics)}, "
                 f"not of {evaluator.graph.name!r} by {', '.join(metric.name for metric in evaluator.metrics)}.\n"
                 "  Fix: write to another file, or delete this one."
             )
-        kept = {(row.id, row.repeat, row.digest): row for row in before.results}
-    whole = "\n".join([first, *(row.to_line() for row in kept.values())]) + "\n"  # without a last line that was cut
+        for row in before.results:
+            example = wanted.get((row.id, row.repeat, row.digest))
+            if example is not None and row.labels_digest in {"", example.labels_digest}:
+                kept[row.id, row.repeat, row.digest] = row
+        # What belongs to other rows, or to these before they were changed, was paid for and stays; the newest is the last.
+        others = [row for row in before.results if kept.get((row.id, row.repeat, row.digest)) is not row]
+    whole = "\n".join([first, *(row.to_line() for row in (*others, *kept.values()))]) + "\n"  # without a last line that was cut
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{path.name}.tmp")

@@ -44,6 +44,8 @@ def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
     lines += [f"  left out {bad}" for bad in done.bad]
     if done.stopped is not None:
         lines.append(f"  stopped  {done.stopped}")
+    if done.kept:
+        lines.append(f"  kept     {_kept(done)}")
     if comparison is not None:
         lines.append(f"  {comparison}")
         lines += [f"  {line}" for line in _sides(comparison)]
@@ -59,6 +61,8 @@ def to_html(done: Evaluation, comparison: Comparison | None = None) -> str:
         body += [f"<p>{markup(line)}</p>" for line in _sides(comparison)]
     body.append(f"<p>{_counts(done)}. {markup(_spent(done))}.</p>")
     body += [f"<p>{markup(line)}.</p>" for line in _raised(done)]
+    if done.kept:
+        body.append(f"<p>{_kept(done)}.</p>")
     if done.stopped is not None:
         body.append(f"<p>It stopped early: {markup(done.stopped)}.</p>")
     body.append(_table(done))
@@ -84,6 +88,10 @@ def to_html(done: Evaluation, comparison: Comparison | None = None) -> str:
 def _counts(done: Evaluation) -> str:
     rows, runs = len(done.scores()), len(done.results)
     return f"{rows} row{'s' * (rows != 1)}, {runs} run{'s' * (runs != 1)}, {len(done.failed)} failed"
+
+
+def _kept(done: Evaluation) -> str:
+    return f"{done.kept} of {len(done.results)} results are of an earlier evaluation, and were not made again"
 
 
 def _raised(done: Evaluation) -> list[str]:

@@ -69,6 +69,8 @@ class RowResult:
     spend: Spend = attrs.field(factory=Spend)
     judging: Spend = attrs.field(factory=Spend)
     """What metrics that are graphs have used."""
+    labels_digest: str = ""
+    """Of the row's labels; see ``Example.labels_digest``."""
     _timeline: Moments = attrs.field(default=(), alias="timeline", repr=False, converter=_moments)
 
     @property
@@ -81,6 +83,11 @@ class RowResult:
     def has_raised(self, metric: str) -> bool:
         """Whether that metric has raised, and not judged."""
         return self.reasons.get(metric, "").startswith(RAISED)
+
+    def is_of_the_row_of(self, other: RowResult) -> bool:
+        """Whether both are results of one row, with the same input and, as far as is known, the same labels."""
+        known = {self.labels_digest, other.labels_digest} - {""}
+        return (self.id, self.digest) == (other.id, other.digest) and len(known) < 2
 
     def to_line(self) -> str:
         """A line of JSON."""
@@ -114,6 +121,8 @@ class Evaluation:
     """Rows of the data set that made no input."""
     stopped: str | None = None
     """Why it ended before its last row: a spent budget; None: it did not."""
+    kept: int = attrs.field(default=0, eq=False)
+    """How many of the results stood in its file already, and were not made again."""
 
     def scores(self, metric: str | None = None) -> dict[str, float]:
         """For each row, in order, the mean score of its repetitions; of the first metric, if none is named.
@@ -182,11 +191,17 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """What was written before, up to the last whole line.
+        """What was written before, up to the last whole line; of a row that was changed meanwhile, the newest result.
 
         Raises:
             UsageError: the file cannot be read, or isn't one.
         """
+        found = cls.every_line(path)
+        return attrs.evolve(found, results=tuple({(row.id, row.repeat): row for row in found.results}.values()))
+
+    @classmethod
+    def every_line(cls, path: str | Path) -> Self:
+        """:meth:`load`, with the results of rows as they were before they were changed, too."""
         try:
             lines = Path(path).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -196,8 +211,11 @@ class Evaluation:
             head = cast("dict[str, Any]", json.loads(whole[0]))
             if head["understudy_evaluation"] != VERSION:
                 raise ValueError(f"its format is {head['understudy_evaluation']!r}, and this release reads {VERSION}")
+            metrics: object = head["metrics"]
+            if type(metrics) is not list:
+                raise TypeError("its metrics stand in no list")
             rows = tuple(RowResult.of_line(json.loads(line)) for line in whole[1:])
-            return cls(head["graph"], tuple(head["metrics"]), rows)
+            return cls(head["graph"], tuple(cast("list[str]", metrics)), rows)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise UsageError(
                 f"{path} isn't the file of an evaluation: {type(error).__name__}: {error}.\n"

@@ -94,6 +94,7 @@ class Metric:
         if isinstance(given, Graph):
             return cls(str(judge.name), judge)
         if callable(given):
+            _check_takes_three(judge)
             return cls(str(getattr(judge, "__name__", type(judge).__name__)), judge)
         raise DeclarationError(
             f"metrics={repr_of(given)}: expected a function (example, output, trace) or a graph.\n"
@@ -132,6 +133,22 @@ def metrics_of(given: Iterable[object] | object) -> tuple[Metric, ...]:
     if not metrics:
         raise DeclarationError("there is no metric.\n  Fix: metrics=[a function of example, output and trace].")
     return metrics
+
+
+def _check_takes_three(judge: Callable[..., object]) -> None:
+    """Else every call of it would raise, each after a run that was paid for."""
+    try:
+        signature = inspect.signature(judge)
+    except (ValueError, TypeError):  # one in C may have none
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        name = getattr(judge, "__name__", type(judge).__name__)
+        raise DeclarationError(
+            f"metric {name!r} cannot be called with an example, an output and a trace: {error}.\n"
+            f"  Fix: def {name}(example, output, trace): …"
+        ) from error
 
 
 def exact(example: Example, output: Any, trace: Trace) -> bool:

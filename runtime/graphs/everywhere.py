@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import attrs
 import trio
@@ -181,9 +181,10 @@ class Everywhere:
             self._unreadable(OTHERS, None, news)
             return
         try:
-            parts = json.loads(news)
-            if not isinstance(parts, list):
-                raise MessageInvalid(f"what other owners announce is a list. Got: {repr_of(parts)}.")
+            read: object = json.loads(news)
+            if not isinstance(read, list):
+                raise MessageInvalid(f"what other owners announce is a list. Got: {repr_of(read)}.")
+            parts = cast("list[object]", read)
         except (ValueError, RecursionError, MessageInvalid) as error:  # neither this release nor one that it knows has written it
             self._unreadable(OTHERS, news, error)
             return

@@ -119,6 +119,8 @@ class LogSyncs:
         if isinstance(result, outcome.Error):
             if isinstance(result.error, OSError):
                 self._on_failure()
+                self._flying += self._new  # what was written meanwhile may be lost, too, and the next sync would not say so
+                self._new = []
             else:
                 self._nursery.start_soon(_raise, result.error)
         else:

@@ -113,12 +113,12 @@ class SqliteWriter:
         self._rest: trio.Event | None = None
         # Of the transaction side: used by anyone who has the connection.
         self._held: dict[str, _Held] = {}
-        self._level = ""
         self._pages = 0
         self._is_suspect = False
         self._synced = 0
         self._syncs = LogSyncs(log, path, nursery, self._distrust)
         self.records = self.commits = self.checkpoints = 0
+        db.execute("pragma synchronous=normal")  # this class syncs the log itself
 
     @property
     def queued(self) -> int:
@@ -189,7 +189,6 @@ class SqliteWriter:
         ):
             return False
         try:
-            self._level_of(sync=False)
             if marked or not self.commits % LOOK_EVERY:
                 self._names.check()
             self._db.execute(_INSERT, self._sealing.row_of(row))
@@ -374,7 +373,6 @@ class SqliteWriter:
                 self._checkpoint()
                 self._must_be_trusted()
             self._names.check()
-            self._level_of(sync=sync)
             self._begin(is_patient=in_thread)
             for work in batch:
                 told.append((work, self._tried(work, is_alone=len(batch) == 1)))
@@ -382,6 +380,8 @@ class SqliteWriter:
             if not self._db.in_transaction:  # undone, with the one work that it was for
                 return told
             self._db.execute("commit")
+            if sync:  # also if nothing was written: a record that is appended again may be there, and not be synced
+                self._sync_log()
         except ERRORS as error:
             self._failed(error)
             failure = store_error(error, self._path)
@@ -430,7 +430,6 @@ class SqliteWriter:
         whole log has been copied from memory into the database, and synced there, no sync is believed.
         """
         self._held.clear()
-        self._level = ""
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("rollback")
@@ -448,11 +447,12 @@ class SqliteWriter:
                 "  Fix: see to the disk; end what reads the file for long."
             )
 
-    def _level_of(self, *, sync: bool) -> None:
-        level = "full" if sync else "normal"
-        if level != self._level:
-            self._db.execute(f"pragma synchronous={level}")
-            self._level = level
+    def _sync_log(self) -> None:
+        try:
+            self._log.sync()
+        except OSError:
+            self._distrust()
+            raise
 
     def _append(
         self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None, now: int, db: sqlite3.Connection

@@ -32,6 +32,7 @@ def told_line(invitation: Invitation, **more: Any) -> bytes:
         "incarnation": invitation.incarnation,
         "secret": invitation.secret.hex(),
         "dead_after_s": invitation.dead_after_s,
+        "watchdog_s": invitation.watchdog_s,
         "silent_after_s": FENCE_AT * invitation.dead_after_s,
         **more,
     }

@@ -20,9 +20,10 @@ from actors.graphs.placing import handler_of
 from actors.placement_errors import HostLost, HostRefused, PlaceUnavailable, RemoteError
 from actors.portable import portable_name
 from actors.words import listed, repr_of, said
-from runtime.core.events import EventBus
+from runtime.core.events import LoopBlocked
 from runtime.core.host_events import HostLost as HostLostEvent
 from runtime.core.host_events import HostPending, HostStarted
+from runtime.core.services import Services
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
@@ -66,13 +67,14 @@ class Host:
 class HostedPlace:
     """A place whose hosts are other processes: which there are, what they have been told, and which is next."""
 
-    def __init__(self, name: str, engine: Place | SharedPlace, events: EventBus, number: Callable[[], int]) -> None:
+    def __init__(self, name: str, engine: Place | SharedPlace, services: Services, number: Callable[[], int]) -> None:
         """`number` gives the incarnations of hosts, which grow over all places of the runtime."""
         self.name = name
         self.engine = engine
         self.host_names = [f"host-{number}" for number in range(1, engine.hosts + 1)]
         """The names of its hosts, those that are not up too."""
-        self._events = events
+        self._events = services.events
+        self._watchdog_s = services.watchdog_s
         self._number = number
         self._hosts: dict[str, Host] = {}
         self._nodes: dict[tuple[str, str], NodeSpec] = {}
@@ -207,12 +209,18 @@ class HostedPlace:
 
     def invite(self, host: str) -> Invitation:
         """An invitation for the next start of `host`."""
-        pending = partial(self._tell_pending, host)
-        return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s, pending)
+        number, secret, pending = self._number(), secrets.token_bytes(32), partial(self._tell_pending, host)
+        return Invitation(self.name, host, number, secret, self.engine.dead_after_s, self._watchdog_s, pending)
 
     def _tell_pending(self, host: str, needs: str, has: str) -> None:
         if self._events.wants(HostPending):
             self._events.publish(HostPending(place=self.name, host=host, needs=needs, has=has))
+
+    def _tell_blocked(self, host: str, told: Mapping[str, Any]) -> None:
+        """Code of a host has held its event loop; of a node, that has no address, the host's stands for it."""
+        if self._events.wants(LoopBlocked):
+            address = told["address"] or f"places/{self.name}/{host}"
+            self._events.publish(LoopBlocked(address=address, task=told["task"], held_s=told["held_s"], stack=told["stack"]))
 
     @contextlib.contextmanager
     def opening(self, opened: OpenedPlace) -> Generator[None]:
@@ -270,6 +278,7 @@ class HostedPlace:
 
         link.overstayed = overstayed
         link.hear, link.on_loss = lives.hear, lives.lost
+        lives.blocked = partial(self._tell_blocked, invitation.host)
         return link
 
     async def carry(self, link: Link, invitation: Invitation, lives: PlacedLives) -> None:

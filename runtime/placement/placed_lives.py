@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, final
 
@@ -43,6 +43,9 @@ class Ticked(Wrapper):
         return self._code.read(self.data)
 
 
+def _no_one_hears(told: Mapping[str, Any]) -> None: ...
+
+
 @final
 class PlacedLives:
     """The placed actors that live on one host now, by the numbers under which it knows them; and the visits of runs there."""
@@ -50,6 +53,8 @@ class PlacedLives:
     def __init__(self) -> None:
         self.by_number: dict[int, Life] = {}
         self.visits: dict[str, Visit] = {}
+        self.blocked: Callable[[Mapping[str, Any]], None] = _no_one_hears
+        """Told who has held the event loop of their host."""
 
     async def serve(self, number: int, body: bytes) -> bytes:
         """Do what one of them asks beside its handler, or what a dependency asks beside the calls of nodes."""
@@ -69,9 +74,11 @@ class PlacedLives:
         if "visit" in head:
             self._visit(head["visit"]).hear(head, data)
             return
-        life = self.by_number.get(head["actor"])
+        life = self.by_number.get(head.get("actor", -1))
         if life is not None:
             life.hear(head, data)
+        elif head["op"] == "blocked":
+            self.blocked(head)
 
     def _visit(self, name: str) -> Visit:
         visit = self.visits.get(name)

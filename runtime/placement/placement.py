@@ -53,7 +53,7 @@ class Placement:
         self._root = root
         numbers = itertools.count(1)
         self._hosted = {
-            name: HostedPlace(name, place, services.events, lambda: next(numbers))
+            name: HostedPlace(name, place, services, lambda: next(numbers))
             for name, place in self._places.items()
             if not isinstance(place, Here)
         }

@@ -29,6 +29,8 @@ class Invitation:
     """What it says first, so no other process can take its part: 32 random bytes, for this start only."""
     dead_after_s: float
     """A host that has not heard of the runtime for 0.6 of these seconds ends on its own."""
+    watchdog_s: float | None = None
+    """After how many seconds in which code holds its event loop it tells so: see ``LoopBlocked``. None: it does not look."""
     pending: Callable[[str, str], None] = attrs.field(default=lambda needs, has: None, repr=False, eq=False)
     """What its engine calls while no machine can hold the host, with what it needs and what there is: see ``HostPending``."""
 

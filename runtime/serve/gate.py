@@ -17,9 +17,9 @@ import trio
 
 from actors.groups import leaves_of
 from actors.words import said
-from runtime.core.origin import coming_from, origin_of
+from runtime.core.origin import Origin, coming_from, origin_of
 from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
-from runtime.serve.auth import EVERYBODY, Authenticator, Caller
+from runtime.serve.auth import Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.incoming import ClientLeft
 from runtime.serve.problem_documents import HttpProblem
@@ -50,7 +50,6 @@ _FIRST: Final = "understudy.headers"
 """Where the headers stand by their names; of one that came more than once, the first."""
 _MOST_HOSTS: Final = 1_000
 """How many hosts are known to be ours."""
-_NOWHERE_ELSE: Final = contextlib.nullcontext()
 _LET_IN: Final = "understudy.host"
 """Where it stands that the host is one of ours."""
 
@@ -64,8 +63,8 @@ def problem_response(problem: HttpProblem) -> Response:
 class Gate:
     """ASGI middleware around all routes of a service."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], cors: Sequence[str]) -> None:
-        self._app = app
+    def __init__(self, find: Callable[[Scope], ASGIApp], hosts: Sequence[str], cors: Sequence[str]) -> None:
+        self._find = find
         self._let_in: set[bytes | None] = set()
         self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=[*LOOPBACK, *hosts], www_redirect=False)
         self._answering: ASGIApp = self._answer
@@ -78,39 +77,43 @@ class Gate:
                 expose_headers=_SHOWN,
             )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one connection. Not a coroutine: each one on the stack costs something whenever what is on it goes on."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1000})
-            return
+            return _closed(scope, send)
         headers = scope[_FIRST] = dict(reversed(scope["headers"]))
         wanted = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(8)
         scope[_ID] = request_id
         outgoing = scope[_OUTGOING] = _Outgoing(send, request_id.encode())
-        answering = self._answering
-        if headers.get(b"host") not in self._let_in and not await self._lets_in(scope):
-            answering = problem_response(HttpProblem("unknown-host"))
-        elif b"content-length" in headers and b"transfer-encoding" in headers:
-            answering = problem_response(HttpProblem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
-        await answering(scope, receive, outgoing)
+        if headers.get(b"host") not in self._let_in:
+            return self._answer_stranger(scope, receive, outgoing)
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            two = HttpProblem("bad-request", "The body has two lengths.", headers={"Connection": "close"})
+            return problem_response(two)(scope, receive, outgoing)
+        return self._answering(scope, receive, outgoing)
 
-    async def _lets_in(self, scope: Scope) -> bool:
-        """Whether the host of the request is one of ours; each is looked at one time."""
+    async def _answer_stranger(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+        """Look whether the host of the request is one of ours, as is done one time for each."""
         await self._hosts(scope, heard_gone, _nowhere)
         if _LET_IN not in scope:
-            return False
+            await problem_response(HttpProblem("unknown-host"))(scope, receive, send)
+            return
         if len(self._let_in) >= _MOST_HOSTS:  # any port may stand behind a name
             self._let_in.clear()
         self._let_in.add(scope[_FIRST].get(b"host"))
-        return True
+        await self(scope, receive, send.send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, also when something goes wrong."""
         try:
-            with _origin(scope):
-                await self._app(scope, receive, send)
+            handled = self._find(scope)
+            origin = _origin(scope)
+            if origin is None:
+                await handled(scope, receive, send)
+            else:
+                with coming_from(origin):
+                    await handled(scope, receive, send)
             stream: ASGIApp | None = scope.pop(STREAM, None)
             if stream is not None:
                 await stream(scope, receive, send)
@@ -131,10 +134,10 @@ class Gate:
 class _Outgoing:
     """What a response passes on its way out. Once it has begun, nothing of ours is between it and the server."""
 
-    __slots__ = ("_request_id", "_send", "has_begun")
+    __slots__ = ("_request_id", "has_begun", "send")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
-        self._send = send
+        self.send = send
         self._request_id = request_id
         self.has_begun = False
         """Whether the client has been sent anything."""
@@ -144,7 +147,7 @@ class _Outgoing:
             self.has_begun = True
             if message["type"] == "http.response.start":
                 message = {**message, "headers": self._headers(message.get("headers", ()))}
-        return self._send(message)
+        return self.send(message)
 
     def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         headers = [*given, (b"x-request-id", self._request_id), (b"x-content-type-options", b"nosniff")]
@@ -153,14 +156,16 @@ class _Outgoing:
         return headers
 
 
-def _origin(scope: Scope) -> contextlib.AbstractContextManager[None]:
-    """Within it, runs begin as what the caller's trace says."""
+async def _closed(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+
+
+def _origin(scope: Scope) -> Origin | None:
+    """What the request comes from, as its caller's trace says."""
     headers: Mapping[bytes, bytes] = scope[_FIRST]
     parent = headers.get(b"traceparent")
-    if parent is None:
-        return _NOWHERE_ELSE
-    origin = origin_of(parent.decode("latin-1"), headers.get(b"tracestate", b"").decode("latin-1"))
-    return _NOWHERE_ELSE if origin is None else coming_from(origin)
+    return None if parent is None else origin_of(parent.decode("latin-1"), headers.get(b"tracestate", b"").decode("latin-1"))
 
 
 async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
@@ -206,16 +211,12 @@ def _problem_in(error: BaseException) -> HttpProblem:
     return HttpProblem("internal")
 
 
-async def caller_of(
-    scope: Scope, authenticator: Authenticator | None, wanted: CallerScope | None, anybody: Caller = EVERYBODY
-) -> Caller:
+async def caller_of(scope: Scope, authenticator: Authenticator, wanted: CallerScope) -> Caller:
     """Who has sent the request.
 
     Raises:
         Problem: no one who is known, or who may do this.
     """
-    if wanted is None or authenticator is None:
-        return anybody
     caller = await authenticator(scope)
     if caller is None:
         raise HttpProblem("unauthenticated", headers={"WWW-Authenticate": 'Bearer realm="understudy"'})

@@ -18,7 +18,7 @@ from runtime.embed.disconnects import Receive, Scope, Send, cancelled_with_its_c
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.journal.named_stores import store_of
-from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
+from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator, Caller
 from runtime.serve.gate import LOOPBACK, REJECTS, STREAM, Gate, caller_of, heard_gone, problem_response, reject_foreign_origin
 from runtime.serve.incoming import INCOMING, Incoming
 from runtime.serve.inspecting import PATH as INSPECTOR
@@ -29,9 +29,10 @@ from runtime.serve.metrics import Metrics, is_available
 from runtime.serve.openapi import openapi
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
+from runtime.serve.route_table import RouteTable
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.sse import EndlessResponse, EventStreamResponse
-from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
+from runtime.serve.web import Mount, Request, Starlette
 from runtime.traces.recorder import Recorder, Recording
 
 
@@ -116,7 +117,7 @@ class Service:
         self._lifespan = UnderstudyLifespan(self._opened, grace_s, self.reject_runs)
         self._runtime: Runtime | AsyncioRuntime | None = None
         self._live: Live | None = None
-        self._gate = Gate(self._router(), self.hosts, self.cors)
+        self._gate = Gate(self._table().find, self.hosts, self.cors)
         self._document: dict[str, Any] | None = None
         self.app: Final = Starlette(routes=[Mount("/", self.routes)], lifespan=self.lifespan)
         """A whole application with its lifespan, for uvicorn, hypercorn or any ASGI server."""
@@ -199,19 +200,17 @@ class Service:
     async def _show_openapi(self, *_: Any) -> Answer:
         return as_json(self.openapi())
 
-    def _router(self) -> Router:
+    def _table(self) -> RouteTable[_Handled]:
         refusing = {endpoint.path: face.reject for face in self._faces for endpoint in face.endpoints()}
-        routes = [
-            Route(endpoint.path, _Handled(self, endpoint, refusing.get(endpoint.path)), methods=[endpoint.method])
+        return RouteTable(
+            (endpoint.path, endpoint.method, _Handled(self, endpoint, refusing.get(endpoint.path)))
             for endpoint in self._endpoints()
-        ]
-        return Router(_merged(routes), redirect_slashes=False)
+        )
 
     # Neither of the next two is a coroutine, which would wait on the stack of every stream for as long as that lasts.
 
     def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection, on trio."""
-        scope["app"] = self.app  # by which Starlette's router knows that somebody catches what it raises
         return self._gate(scope, receive, send)
 
     def dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -244,7 +243,7 @@ class _Routes:
 
 @final
 class _Handled:
-    """One endpoint as the application that Starlette's routes take."""
+    """One endpoint as an ASGI application."""
 
     def __init__(self, service: Service, endpoint: Endpoint, reject: Any) -> None:
         self._service = service
@@ -256,53 +255,32 @@ class _Handled:
             scope[REJECTS] = self._reject
         service = self._service
         reject_foreign_origin(scope, service.cors)
-        caller = await caller_of(scope, service.auth, self.endpoint.scope, service.anybody)
+        caller = service.anybody
+        if service.auth is not None and self.endpoint.scope is not None:
+            caller = await caller_of(scope, service.auth, self.endpoint.scope)
+        if not (self.endpoint.hears_departure and service.live.archive is None):  # looking into a store may take long as well
+            handled = partial(self._handle, caller)
+            if await cancelled_with_its_client(handled, scope, receive, send) and STREAM in scope:
+                scope[STREAM] = partial(_sent_to_nobody, scope[STREAM])
+            return
+        await self._handle(caller, scope, receive, send)
 
-        async def handled(scope: Scope, receive: Receive, send: Send) -> None:
-            incoming = scope[INCOMING] = Incoming(scope, receive, service.limits)
-            answer = await self.endpoint.handler(service.live, caller, Request(scope, incoming.receive))
-            if scope["method"] == "HEAD" and isinstance(answer, EndlessResponse):
-                # Servers leave the body of such an answer out, and would wait for its end all the same.
-                await send({"type": "http.response.start", "status": 200, "headers": [*answer.head]})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            elif isinstance(answer, EventStreamResponse):
-                scope[STREAM] = answer
-            else:
-                await answer(scope, incoming.receive, send)
-
-        if self.endpoint.hears_departure and service.live.archive is None:  # looking into a store may take long as well
-            await handled(scope, receive, send)
-        elif await cancelled_with_its_client(handled, scope, receive, send) and STREAM in scope:
-            scope[STREAM] = partial(_sent_to_nobody, scope[STREAM])
+    async def _handle(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+        incoming = scope[INCOMING] = Incoming(scope, receive, self._service.limits)
+        answer = await self.endpoint.handler(self._service.live, caller, Request(scope, incoming.receive))
+        if scope["method"] == "HEAD" and isinstance(answer, EndlessResponse):
+            # Servers leave the body of such an answer out, and would wait for its end all the same.
+            await send({"type": "http.response.start", "status": 200, "headers": [*answer.head]})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif isinstance(answer, EventStreamResponse):
+            scope[STREAM] = answer
+        else:
+            await answer(scope, incoming.receive, send)
 
 
 async def _sent_to_nobody(stream: EventStreamResponse, scope: Scope, _: Receive, send: Send) -> None:
     """A stream whose client has left before it began."""
     await stream(scope, heard_gone, send)
-
-
-@final
-class _ByMethod:
-    """Several endpoints of one path."""
-
-    def __init__(self, handled: Mapping[str, Any]) -> None:
-        self._handled = handled
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" and "GET" in self._handled else scope["method"]
-        found = self._handled.get(method)
-        if found is None:
-            raise HTTPException(405, headers={"Allow": ", ".join(self._handled)})
-        await found(scope, receive, send)
-
-
-def _merged(routes: Iterable[Route]) -> list[Route]:
-    """One route for each path, which knows all of its methods."""
-    by_path: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        for method in (route.methods or set()) - {"HEAD"}:
-            by_path.setdefault(route.path, {})[method] = route.endpoint
-    return [Route(path, _ByMethod(handled)) for path, handled in by_path.items()]
 
 
 def _checked(graphs: Iterable[Any]) -> tuple[Graph[Any, Any], ...]:

@@ -10,5 +10,4 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware as TrustedHos
 from starlette.requests import Request as Request
 from starlette.responses import Response as Response
 from starlette.routing import Mount as Mount
-from starlette.routing import Route as Route
-from starlette.routing import Router as Router
+from starlette.routing import compile_path as compile_path

@@ -261,7 +261,8 @@ class Recorder(Instrument):
     def _note(self, record: RunRecord, event: RunEvent) -> None:
         match event:
             case RunStarted() | RunResumed():
-                record.note_made_again()
+                if record.next_seq:
+                    record.note_made_again()
                 record.status, record.started_at_s = RunStatus.RUNNING, event.at_s
                 record.graph = event.graph
                 record.note_labels(event.labels)

@@ -85,7 +85,7 @@ def checked_address(ref: object, call: str) -> str:
     if not isinstance(ref, ActorRef):
         raise not_a_ref(ref, "ref to an actor", "spawn()")
     try:
-        return _ADDRESSES.address_of(ref)
+        return _ADDRESSES.address_of(ref)  # pyright: ignore[reportUnknownArgumentType]  # by isinstance
     except ValueError:
         fix = "self.context.stop(ref)" if call == "stop" else "give it the ref of an actor that was spawned with place=…"
         what = f"{call}() of the runtime on a host: {ref.address!r} lives within an actor on this host, and is known only here."

@@ -31,7 +31,14 @@ def main(told: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runtime decides about its end
     _die_with_parent(told["guardian"])
     threading.Thread(target=_end_with_guardian, daemon=True).start()
-    invitation = Invitation(told["place"], told["host"], told["incarnation"], bytes.fromhex(told["secret"]), told["dead_after_s"])
+    invitation = Invitation(
+        told["place"],
+        told["host"],
+        told["incarnation"],
+        bytes.fromhex(told["secret"]),
+        told["dead_after_s"],
+        told.get("watchdog_s"),
+    )
     trio.run(_serve, told, invitation)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from actors.graphs.annotations import Many
 from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
 from actors.placement_errors import HostLost
+from runtime.core.events import LoopBlocked
+from runtime.core.watchdog import watching
 from runtime.graphs.nodes.delivery import bound, called, taken
 from runtime.graphs.nodes.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
@@ -29,6 +31,9 @@ from runtime.placement.host.stage import FindActor, Stage
 from runtime.placement.link import BEATS_IN, FENCE_AT, Hear, Link
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
+
+MAX_STACK: Final = 20_000
+"""Characters of a stack that are told: its end, where the code was."""
 
 Find = Callable[[str, str, str], NodeSpec]
 """A node, by the name of its code, its graph and its own name."""
@@ -118,6 +123,11 @@ class Worker:
                 return self._stage.know(head["code"])
             case other:
                 raise InternalError(f"the runtime wants {other!r}, which this release does not know")
+
+    def tell_blocked(self, event: LoopBlocked) -> None:
+        """Code here has held the event loop: the runtime publishes that."""
+        told = {"address": event.address, "task": event.task, "held_s": event.held_s, "stack": event.stack[-MAX_STACK:]}
+        self._link.note(packed({"op": "blocked", **told}))
 
     def _prepare(self, nodes: list[dict[str, str]]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -209,8 +219,9 @@ async def work(
         stage = Stage(link, find_actor, invitation.incarnation, nursery.start_soon)
         link.take = stage.take
         worker = Worker(link, find, invitation.incarnation, contexts, stage)
+        stage.services.events.add_sink(worker.tell_blocked, (LoopBlocked,))
         try:
-            with contextlib.suppress(HostLost):
+            with contextlib.suppress(HostLost), watching(stage.services, invitation.watchdog_s):
                 await link.run(worker.serve, beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
         finally:
             await stage.close()

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.patience import patience
+from tests.patience import PATIENCE_S, patience
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-c", "import sys; from runtime.cli.main import main; sys.exit(main())"]
-PATIENCE_S = 30.0
 
 
 def start(arguments: Sequence[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:

@@ -104,7 +104,8 @@ def test_in_one_place_each_line_is_printed_once(more: tuple[str, ...], folder: P
         assert compile_("--no-evaluation", *more) == 0
         monkeypatch.undo()
 
-    log = [line for line in (folder / "log").read_text().splitlines() if not line.startswith("Bootstrapped")]  # DSPy's own
+    said = (folder / "log").read_text()
+    log = [line for line in said.splitlines() if line and not line.startswith("Bootstrapped") and "%|" not in line]  # DSPy's own
     assert log == ["loaded", "answer: Answer: 12 examples: optimised, 8 demonstrations", "written to out"]
 
 

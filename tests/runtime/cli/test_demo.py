@@ -18,7 +18,8 @@ from runtime.cli.main import main
 from runtime.cli.terminal import Style
 from runtime.cli.timeline import Span, Timeline, join
 from runtime.testing import Failure, LoopbackHandle, ModelScript, MonotonicClock, loopback_process
-from tests.runtime.cli.command import PATIENCE_S, children_of, interrupt, is_alive, read_until, start, wait_until
+from tests.patience import PATIENCE_S
+from tests.runtime.cli.command import children_of, interrupt, is_alive, read_until, start, wait_until
 
 TOGETHER = Timeline((Span("a", 0, 0, 1, 1), Span("b", 0, 0, 1, 1), Span("c", 0, 0.001, 1, 1)), 1.0)
 ONE_BY_ONE = Timeline((Span("a", 0, 0, 1, 1), Span("b", 0, 1, 2, 2), Span("c", 0, 2, 3, 3)), 3.0)

@@ -18,7 +18,8 @@ import pytest
 from runtime.cli.loading import MODULE_NAME
 from runtime.cli.main import main
 from runtime.testing import LoopbackHandle, ModelScript, field_answer, loopback_process, tool_answer
-from tests.runtime.cli.command import COMMAND, PATIENCE_S, ROOT, interrupt, read_until, start, wait_until
+from tests.patience import PATIENCE_S
+from tests.runtime.cli.command import COMMAND, ROOT, interrupt, read_until, start, wait_until
 from tests.runtime.cli.test_terminal import Terminal
 
 GRAPHS = '''

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import statistics
 from fractions import Fraction
@@ -176,6 +177,35 @@ async def test_a_file_of_another_evaluation_is_left_alone(tmp_path: Path, autoju
         out.write_text("hello\n")
         with pytest.raises(UsageError, match="isn't the file of an evaluation"):
             await evaluate(runtime, adding(), rows(2), exact, out=out)
+
+
+async def test_a_row_whose_labels_or_input_have_changed_is_judged_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Scores by a label that was wrong were kept for ever, and a changed row was counted twice by whoever loaded the file."""
+    out, before = tmp_path / "results.jsonl", rows(3)
+    before[1]["expected"] = 7
+    async with open_runtime() as runtime:
+        first = await evaluate(runtime, adding(), before, exact, out=out)
+        second = await evaluate(runtime, adding(), rows(3), exact, out=out)
+        changed = [*rows(2), {"id": "r2", "left": 5, "right": 5, "expected": 11}]
+        third = await evaluate(runtime, adding(), changed, exact, out=out)
+        assert Evaluation.load(out).scores() == third.scores()
+        again = await evaluate(runtime, adding(), rows(3), exact, out=out)
+
+    assert (first.mean(), second.mean(), third.mean(), again.mean()) == (2 / 3, 1, 2 / 3, 1)
+    assert (first.kept, second.kept, third.kept, again.kept) == (0, 2, 2, 3)
+    assert Evaluation.load(out).scores() == again.scores()
+    assert len(Evaluation.every_line(out).results) == 5, "what was paid for stays"
+    assert "kept     3 of 3 results are of an earlier evaluation, and were not made again\n" in to_text(again)
+    assert [row.rows for row in (compared(first, second), compared(first, first))] == [2, 3]
+
+
+async def test_a_metric_that_no_output_can_be_given_to_is_refused_before_a_run(autojump_clock: MockClock) -> None:
+    def two(example: Any, output: Any) -> bool:
+        return True
+
+    async with open_runtime() as runtime:
+        with pytest.raises(DeclarationError, match=r"metric 'two' cannot be called.*: too many positional(?s:.*)Fix: def two"):
+            await evaluate(runtime, adding(), rows(3), two)
 
 
 async def test_a_stored_evaluation_pays_for_no_run_twice(tmp_path: Path, virtual_clock: MockClock) -> None:
@@ -423,8 +453,35 @@ def test_cells_that_are_missing_or_too_many_make_a_bad_row_and_no_label(tmp_path
 
     assert [each.input for each in data] == [Sum(1, 2), Sum(5, 6)]
     assert [each.why for each in data.bad] == [f"it has {cells} cells, and the first line names 3" for cells in (2, 4)]
-    with pytest.raises(DeclarationError, match=r"isn't CSV: unexpected end of data.\n  Fix: close each quotation mark"):
+    with pytest.raises(DeclarationError, match=r"isn't CSV: unexpected end of data.\n  Fix: .*close each quotation mark"):
         Dataset.load(broken, adding())
+
+
+def test_a_table_names_each_column_once_and_its_cells_may_be_long(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(f"left,right,note\n1,2,{'x' * 200_000}\n")
+    limit = csv.field_size_limit()
+
+    assert len(Dataset.load(table, adding())[0].note) == 200_000
+    assert csv.field_size_limit() == limit
+    table.write_text("left,right,right\n1,2,3\n")
+    with pytest.raises(DeclarationError, match=r"isn't CSV: its first line names 'right' twice.\n  Fix: name each column once"):
+        Dataset.load(table, adding())
+
+
+def test_odd_labels_and_ids_make_bad_rows_or_none() -> None:
+    given = {"left": 1, "right": 2}
+    data = Dataset.of(
+        [
+            {"input": given, "labels": None, "id": None},
+            {"input": given, "labels": ["expected"]},
+            {**given, "id": None, "odd": {1, 2}},
+        ],
+        adding(),
+    )
+
+    assert [each.id for each in data] == ["1", "3"]
+    assert [str(bad) for bad in data.bad] == ["row 2: labels: expected an object, got a list"]
 
 
 def test_what_is_no_rows_is_rejected() -> None:

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -123,6 +124,7 @@ async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by
     synced, sync = threading.Event(), LogFile.sync
 
     def slow(log: LogFile) -> None:
+        monkeypatch.setattr(LogFile, "sync", sync)
         synced.wait()
         sync(log)
 
@@ -367,17 +369,18 @@ async def test_a_process_without_memory_can_write_again_when_it_has_some(path, m
         await create(store)
         assert isinstance(store, SqliteStore)
         writer = store._writer()[0]
-        level_of = writer._level_of
+        names = writer._names
 
-        def fail(*, sync: bool) -> None:
-            raise MemoryError
+        class Full:
+            def check(self) -> None:
+                raise MemoryError
 
         for sync in (True, False):
-            monkeypatch.setattr(writer, "_level_of", fail)
+            monkeypatch.setattr(writer, "_names", Full())
             outcome = await written(store, record(store, 2), sync=sync)
             assert type(outcome) is StoreUnavailable
             assert "no memory left" in str(outcome)
-        monkeypatch.setattr(writer, "_level_of", level_of)
+        monkeypatch.setattr(writer, "_names", names)
         assert await written(store, record(store, 2), sync=False) is None
 
 
@@ -824,6 +827,70 @@ async def test_after_a_sync_that_failed_none_is_believed_before_the_log_was_copi
         assert "pragma wal_checkpoint(passive)" in faulty.said
         assert await written(store, record(store, 3), sync=True) is None
         assert [row.seq for row in await journal(store)] == [1, 2, 3]
+
+
+async def test_what_was_written_while_a_sync_failed_is_not_believed_either(path, monkeypatch):
+    """The kernel tells of what it could not write once, whoever wrote it, and the next sync would succeed without it."""
+    begun, may_fail, sync = threading.Event(), threading.Event(), LogFile.sync
+
+    def fail(log: LogFile) -> None:
+        monkeypatch.setattr(LogFile, "sync", sync)
+        begun.set()
+        may_fail.wait()
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
+        for run in ("r", "other"):
+            await create(store, new_run(run))
+        await rested(store)
+        monkeypatch.setattr(LogFile, "sync", fail)
+        told: list[object] = []
+        rows = [record(store, 2, run="other"), record(store, 3, run="other")]
+        store.append([record(store, 2)], True, told.append)
+        await trio.to_thread.run_sync(begun.wait)
+        store.append(rows[:1], True, told.append)
+        store.append(rows[1:], False, told.append)
+        may_fail.set()
+        with trio.fail_after(60):
+            while len(told) < 3:
+                await trio.lowlevel.checkpoint()
+
+        assert [type(error) for error in told] == [StoreUnavailable] * 3
+        before = store.statistics()["checkpoints"]
+        assert await written(store, *rows, sync=True) is None
+        assert store.statistics()["checkpoints"] > before
+
+
+async def test_a_record_that_is_there_and_was_not_synced_is_synced_when_it_is_appended_again(path, monkeypatch):
+    """By the thread, too, whose transaction then writes nothing."""
+    synced: list[int] = []
+    sync = LogFile.sync
+
+    def counted(log: LogFile) -> None:
+        synced.append(1)
+        sync(log)
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
+        await create(store)
+        await rested(store)
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.lowlevel, "start_thread_soon", refused)
+            row = record(store, 2)
+            assert isinstance(await written(store, row, sync=True), StoreUnavailable)
+        monkeypatch.setattr(LogFile, "sync", counted)
+        writer = store._writer()[0]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(writer.do, lambda db: None, sync=False))
+            while not writer._is_busy:
+                await trio.lowlevel.checkpoint()
+            assert await written(store, row, sync=True) is None
+
+        assert synced
 
 
 @pytest.mark.parametrize("end", ["", "-wal"])

@@ -164,3 +164,12 @@ class Busy(Actor[str]):
         else:
             await trio.sleep(0.5)
         return os.getpid()
+
+
+napping = Graph("napping", input=Paper, output=Grade)
+
+
+@napping.node(place="cpu")
+async def nap(paper: Paper) -> Grade:
+    time.sleep(paper.nap_s)  # noqa: ASYNC251 - that is the fault
+    return Grade(())

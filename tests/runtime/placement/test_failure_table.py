@@ -52,6 +52,10 @@ ROWS = {
             "test_work_that_nothing_can_stop_ends_with_its_host_and_others_are_served_elsewhere",
         ],
         "test_placed_actors_in_processes": ["test_hosts_whose_handlers_are_always_busy_are_not_lost"],
+        "test_blocked_hosts": [
+            "test_an_actor_that_holds_the_loop_of_its_host_is_named",
+            "test_in_a_process_the_stack_tells_the_line",
+        ],
         "test_link": ["test_a_loop_that_was_held_reads_what_came_before_it_gives_the_other_side_up"],
     },
     "Ray head dies": {

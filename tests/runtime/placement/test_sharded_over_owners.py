@@ -274,7 +274,8 @@ async def test_a_message_that_the_store_has_forgotten_is_missed_by_who_waits_for
     redelivery = Redelivery(max_attempts=attempts)
     async with owner(store, "a", redelivery=redelivery) as one, owner(store.beside(), "b", redelivery=redelivery) as two:
         await one.ask(Say("ada"))
-        announce, forgotten = MemoryMeeting.announce, []
+        announce = MemoryMeeting.announce
+        forgotten: list[bytes] = []
 
         def forget(self: MemoryMeeting, news: bytes, worker: str) -> None:
             if forgotten:
