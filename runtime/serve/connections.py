@@ -16,6 +16,8 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -29,6 +31,24 @@ _IS_POSIX: Final = os.name == "posix"
 
 
 @final
+class Protocol(H11Protocol):
+    """HTTP/1.1, and nothing that a request may ask to go over to.
+
+    A proxy that passes an upgrade to HTTP/2 or to a web socket on sees none of what comes behind it; and hypercorn gives a
+    connection that has begun so no time after which it is idle.
+    """
+
+    async def _check_protocol(self, event: Any) -> None:
+        """Answer it here, no matter what it asks for."""
+
+    async def _create_stream(self, request: Any) -> None:
+        if any(name == b"upgrade" for name, _ in request.headers):
+            kept = [each for each in request.headers if each[0] != b"upgrade"]
+            request = type(request)(method=request.method, headers=kept, target=request.target, http_version=request.http_version)
+        await super()._create_stream(request)
+
+
+@final
 class ServerConnection(TCPServer):
     """One connection. It is among the `opened` ones while it is served."""
 
@@ -36,15 +56,31 @@ class ServerConnection(TCPServer):
 
     def __init__(self, opened: set[ServerConnection], *args: Any) -> None:
         super().__init__(*args)
-        self._open = opened
+        self._opened = opened
 
     async def run(self) -> None:
         """Serve it."""
-        self._open.add(self)
+        self._opened.add(self)
         try:
-            await super().run()
+            socket: Any = self.stream.socket
+            client, server = socket.getpeername()[:2], socket.getsockname()[:2]  # the others are of version 6 alone
+            async with TaskGroup() as tasks:
+                self._task_group = tasks
+                state = ConnectionState(self.state)
+                self.protocol = cast(
+                    "Any",
+                    Protocol(self.app, self.config, self.context, tasks, state, False, client, server, self.protocol_send),
+                )
+                await self.protocol.initiate()
+                await cast("Any", self.idle_task).restart(tasks, self._idle_timeout)
+                await self._read_data()
+        except OSError:  # the client has gone before it was asked who it is
+            pass
         finally:
-            self._open.discard(self)
+            try:
+                await self._close()
+            finally:
+                self._opened.discard(self)
 
     def cut(self) -> None:
         """Close its socket, no matter what waits for the client."""
