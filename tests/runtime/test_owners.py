@@ -376,6 +376,43 @@ async def test_a_name_that_the_store_gave_before_the_lease_ended_is_not_had_when
         assert times["taken"] < trio.current_time()
 
 
+@pytest.mark.explore(runs=1, max_steps=1_000_000)
+async def test_who_waits_for_thousands_of_names_leaves_the_store_time_for_other_things(autojump_clock, monkeypatch):
+    store = MemoryStore()
+    one, asked = store.beside(), 0
+    hold = one.hold
+
+    async def counted(name: str) -> NameHolder:
+        nonlocal asked
+        asked += 1
+        return await hold(name)
+
+    monkeypatch.setattr(one, "hold", counted)
+    count = 300
+    got: set[str] = set()
+
+    async def work(runtime: Any, name: str) -> None:
+        async with runtime.register(name):
+            got.add(name)
+            await trio.sleep_forever()
+
+    async with open_runtime(store=one) as runtime, open_runtime(store=store) as other, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as holders:
+            for number in range(count):
+                holders.start_soon(work, other, f"name {number}")
+            await trio.sleep(1)
+            assert len(got) == count
+            for number in range(count):
+                nursery.start_soon(work, runtime, f"name {number}")
+            await trio.sleep(30)
+            assert asked <= 12 * count  # and not 31
+            holders.cancel_scope.cancel()
+        got.clear()
+        await trio.sleep(10)
+        assert len(got) == count
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("name", ["", "x" * 201, 3, "a\0b"])
 async def test_what_cannot_be_a_name_is_said(name, autojump_clock):
     async with open_runtime() as runtime:
