@@ -52,7 +52,7 @@ class Arrivals:
             self._is_left = True
         while len(self._messages) >= MOST_WAITING and not self._is_left:
             await self._news.park()
-        if not self._is_left or message["type"] == "http.disconnect":  # or else nobody asks for it any more
+        if not self._is_left or message["type"] == "http.disconnect":  # or else no one asks for it any more
             self._messages.append(message)
         self._news.unpark_all()
 
