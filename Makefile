@@ -8,6 +8,7 @@
 #   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
 #   make browser    the inspector and every page of the docs in a headless Chromium
 #   make test-ray   the tests of hosts that Ray places, on a cluster of three nodes that it starts on this machine
+#   make env-ray    the environment of test-ray and bench-ray alone, which they make otherwise (about two minutes, once)
 #   make bench-ray  what placed calls cost beside calls of Ray's
 #   make model      an agent with a real language model, of 270 million parameters, which it installs (270 MB)
 #   make check      format, lint, types, words, layers, docs
@@ -28,7 +29,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here test-ray bench-ray ray-here bench-ray-here model explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
+.PHONY: help demo test postgres chaos browser browser-here test-ray env-ray bench-ray ray-here bench-ray-here model explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -125,6 +126,9 @@ test-ray:
 
 ray-here: $(VENV)/ray.stamp
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m ray tests/placement_ray $(ARGS)
+
+env-ray:
+	@$(MAKE) .venv-ray/ray.stamp VENV=.venv-ray
 
 bench-ray:
 	@$(MAKE) bench-ray-here VENV=.venv-ray

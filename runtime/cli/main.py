@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Final, final
 
+from actors.words import words_of
 from runtime.cli.graph_commands import add_compile, add_evaluate, add_graph, add_run
 from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
 from runtime.cli.parser import EXIT_CODES, RAW, Parser
@@ -24,6 +26,8 @@ Language-model graphs whose nodes are supervised trio actors.
   understudy demo                        three calls, five ways: needs no key and no network
   understudy run graphs.py:graph --input '{"text": "…"}' --model openai/gpt-4o-mini
 """
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @final
@@ -45,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(argv)
         sys.stdout.flush()
+        if argv is None:
+            leave_quickly()
     except WrongUsage as error:
         sys.stderr.write(printable(f"understudy: {error}\n", sys.stderr))
         return 2
@@ -52,11 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         say_interrupted()
         leave_quickly()
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone; the interpreter's own last flush must not complain of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has gone, and wants no more
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _drop_output()
+        sys.stderr.write(printable(f"understudy: could not write: {words_of(error)}\n  Fix: make room.\n", sys.stderr))
         return 1
     return code
+
+
+def _drop_output() -> None:
+    """Write nothing more: the interpreter's own last flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

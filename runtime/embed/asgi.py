@@ -83,7 +83,9 @@ class UnderstudyLifespan:
                     await runtime.drain(self.grace_s)  # hurried by the period that a SIGTERM has begun
         except BaseException as error:
             # Cancelled by its end, the application would raise the cancellation; the runtime puts its own error in its place.
-            if interruption is not None and error is not interruption:
+            # What a cancellation becomes on its way out is no error of the runtime: it is another object behind each nursery.
+            is_cancelled = isinstance(error, trio.Cancelled | asyncio.CancelledError)
+            if interruption is not None and error is not interruption and not is_cancelled:
                 _end_server(error)
             raise
 

@@ -17,7 +17,9 @@ from runtime.graphs.keeper import Keeping
 from runtime.journal.meeting import NameHolder, NameStore
 
 LOOK_S: Final = 1.0
-"""How often who waits for a name looks whether it is free."""
+"""How often who waits for a name looks whether it is free; less often where so many wait that it would be more than:"""
+MOST_LOOKS_S: Final = 100.0
+"""Looks in a second, by all who wait in one runtime: the store has other things to do."""
 LEAVE_S: Final = 5.0
 """How long who leaves waits until the store has heard of it; after that a task of the runtime tells it, when it can."""
 MAX_CHARACTERS: Final = 200
@@ -52,6 +54,7 @@ class RegisteredNames:
         self.keeping: Keeping | None = None
         """What has the store, once it is open."""
         self._queues: dict[str, _Queue] = {}
+        self._waiting = _Waiting()
         self._last_fence = 0
         """Of names without a store: one number for all of them, since it need only grow."""
 
@@ -105,7 +108,7 @@ class RegisteredNames:
         is_lost = False
         taking = _Taking(store, keeping, name)
         try:
-            fence = await taking.taken()
+            fence = await taking.taken(self._waiting)
             async with trio.open_nursery() as nursery:
                 scope, watching = trio.CancelScope(), trio.CancelScope(shield=True)
                 nursery.start_soon(_watch, keeping, scope, watching)
@@ -142,6 +145,13 @@ class RegisteredNames:
 
 
 @attrs.define(eq=False)
+class _Waiting:
+    """How many wait for names, of all those in this runtime."""
+
+    count: int = 0
+
+
+@attrs.define(eq=False)
 class _Taking:
     """A name that is asked for, and what is known of whether this worker has it."""
 
@@ -152,18 +162,22 @@ class _Taking:
     _in_doubt: bool = False
     """It was asked for, and the answer was not heard: this worker may have it."""
 
-    async def taken(self) -> int:
-        """Wait until this worker has the name; its fence."""
-        while True:
-            try:
-                fence = await self.asked()
-            except StoreError:
-                if left_s_of(self._keeping) <= 0:
-                    raise
-            else:
-                if fence is not None:
-                    return fence
-            await trio.sleep(LOOK_S)
+    async def taken(self, waiting: _Waiting) -> int:
+        """Wait until this worker has the name, as one of those who are `waiting`; its fence."""
+        waiting.count += 1
+        try:
+            while True:
+                try:
+                    fence = await self.asked()
+                except StoreError:
+                    if left_s_of(self._keeping) <= 0:
+                        raise
+                else:
+                    if fence is not None and left_s_of(self._keeping) > 0:  # the answer may have been long on its way
+                        return fence
+                await trio.sleep(max(LOOK_S, waiting.count / MOST_LOOKS_S))
+        finally:
+            waiting.count -= 1
 
     async def asked(self) -> int | None:
         """Ask for the name; its fence, or None: another has it."""

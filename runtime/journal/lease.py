@@ -39,10 +39,11 @@ on conflict (id) do update set until = excluded.until
 where w.epoch = 1 and w.host = excluded.host and w.pid = excluded.pid and w.started = excluded.started
 returning clock_timestamp()"""
 
-# Not waited for on the platter: appends wait for this row, and a renewal that is lost with the server is made again.
+# Waited for until it is on the platter, also with sync='never': after a crash of the server that forgot it, others would take
+# this worker for dead while it relies on its lease.
 _RENEW: Final = """
 update {s}.workers set until = now() + $3::float8 * interval '1 s'
-where id = $1::text and epoch = $2::int and set_config('synchronous_commit', 'off', true) is not null
+where id = $1::text and epoch = $2::int and set_config('synchronous_commit', 'on', true) is not null
 returning clock_timestamp()"""
 
 _BURY: Final = """

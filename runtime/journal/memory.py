@@ -293,7 +293,7 @@ class MemoryStore:
         """See ``Store.runs``."""
         await self._reached()
         everything = sorted(self._data.runs.values(), key=lambda run: run.number, reverse=True)
-        before = int(query.after) if query.after is not None and query.after.isdecimal() else None
+        before = int(query.after) if query.after is not None and query.after.isdecimal() and len(query.after) < 19 else None
         fitting = [
             run
             for run in everything

@@ -6,6 +6,7 @@ item) is done in that task's own nursery, so it has its context, its cancel scop
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, final
@@ -99,9 +100,7 @@ class Link:
         self.lost: HostLost | None = None
         """What calls fail with since the link has ended."""
         self._over = trio.Event()
-        self._stream = stream
-        self._pipe = Pipe(stream)
-        self._bell = Doorbell()
+        self._pipe = Pipe(stream, peer.take_outgoing)
         self._room = trio.lowlevel.ParkingLot()
         self._waiting: dict[int, _Waiting] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -130,7 +129,7 @@ class Link:
             self._room.unpark()  # who waits behind this one has its place
             raise
         waiting = self._waiting[number] = _Waiting(hear)
-        self._send(at_once=len(self._waiting) == 1)
+        self._pipe.ring()
         try:
             outcome = await self._outcome(waiting, answer)
         except BaseException:
@@ -172,7 +171,7 @@ class Link:
         settled = self.peer.cancel(number)
         if settled is not None or waiting.outcome is not None:
             return
-        self._bell.ring()
+        self._pipe.ring()
         with trio.CancelScope(shield=True):
             with trio.move_on_after(self.cancel_grace_s):
                 await self._until_settled(waiting)
@@ -208,7 +207,7 @@ class Link:
         """Tell the other side something; never waits."""
         if not self.peer.is_lost:
             self.peer.note(body, about)
-            self._bell.ring()
+            self._pipe.ring()
 
     # --- calls of the other side ------------------------------------------------------------------------------------------
 
@@ -248,12 +247,7 @@ class Link:
             self.peer.settle(number, end, body)
         except MessageTooLarge as error:
             self.peer.settle(number, End.ERROR, failure_data(error))
-        self._send(at_once=not self.peer.has_work)
-
-    def _send(self, *, at_once: bool) -> None:
-        """Let what is to be said leave: with what else gathers until the writer's turn, or now, if it is all there is."""
-        if not (at_once and self._pipe.is_free and self._pipe.send_now(self.peer.take_outgoing())):
-            self._bell.ring()
+        self._pipe.ring()
 
     # --- the link itself --------------------------------------------------------------------------------------------------
 
@@ -265,12 +259,13 @@ class Link:
         """
         broken = _Broken("its link was closed")
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._beat, beat_s)
-                nursery.start_soon(self._listen, silent_after_s)
-                nursery.start_soon(self._until_over)
-                await self._read(nursery, serve)
+            with self._pipe.opened():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._beat, beat_s)
+                    nursery.start_soon(self._listen, silent_after_s)
+                    nursery.start_soon(self._until_over)
+                    await self._read(nursery, serve)
         except BaseExceptionGroup as group:
             matched, rest = group.split(_Broken)
             if matched is None or (rest is not None and failure_in(rest) is not None):
@@ -359,17 +354,13 @@ class Link:
                     return
 
     async def _write(self) -> None:
-        while True:
-            await self._bell.wait()
-            try:
-                await self._pipe.send(self.peer.take_outgoing())
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the reader finds out, and what it finds is the better reason
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._pipe.send()  # the reader finds out, and what it finds is the better reason
 
     async def _beat(self, beat_s: float) -> None:
         while True:
             self.peer.beat()
-            self._bell.ring()
+            self._pipe.ring()
             await trio.sleep(beat_s)
 
     async def _until_over(self) -> None:
@@ -395,5 +386,5 @@ class Link:
             looked_at = now
             if silent_s >= silent_after_s:
                 whole_s = self.peer.silent_s(now)
-                raise _Broken(f"nothing was heard of it for {whole_s:g} s", whole_s)
+                raise _Broken(f"nothing was heard of it for {silent_after_s:g} s", whole_s)
             await trio.sleep(min(every_s, silent_after_s - silent_s))

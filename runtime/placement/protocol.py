@@ -161,11 +161,6 @@ class Peer:
         self._urgent.append(written(Frame(FrameKind.CANCEL, number)))
         return None
 
-    @property
-    def has_work(self) -> bool:
-        """Whether any call of the other side has no outcome yet."""
-        return bool(self._at_work)
-
     def is_at_work(self, number: int) -> bool:
         """Whether this call of the other side has no outcome yet."""
         return number in self._at_work

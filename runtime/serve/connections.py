@@ -8,6 +8,7 @@ place where another kind of connection could be named, and its lifespan is none 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast, final
@@ -16,6 +17,8 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -24,8 +27,77 @@ SMALL_BYTES: Final = 16_384
 """What is longer takes the ordinary way."""
 IN_A_ROW: Final = 16
 """After so many short ways the next write is ordinary, with its checkpoint: an application may write without ever waiting."""
+MOST_WAITING: Final = 10
+"""So many pieces of a body, of at most 64 KiB, wait for the application that reads them."""
 _IS_POSIX: Final = os.name == "posix"
 """Elsewhere the number of a socket is not that of a file."""
+
+
+@final
+class Arrivals:
+    """What one request brings to its application: some pieces of the body wait for it, and the client's departure never does.
+
+    Hypercorn's queue has one bound for both. An application that answers without having read a body that fills it waited for
+    room to be told of its own end, and its connection was there for as long as the server.
+    """
+
+    def __init__(self) -> None:
+        self._messages: deque[Any] = deque()
+        self._is_left = False
+        self._news = trio.lowlevel.ParkingLot()
+
+    async def put(self, message: Any) -> None:
+        """Keep it for the application."""
+        if message["type"] == "http.disconnect":
+            self._is_left = True
+        while len(self._messages) >= MOST_WAITING and not self._is_left:
+            await self._news.park()
+        if not self._is_left or message["type"] == "http.disconnect":  # or else no one asks for it any more
+            self._messages.append(message)
+        self._news.unpark_all()
+
+    async def receive(self) -> Any:
+        """The next one. The departure comes as often as it is asked for."""
+        await trio.lowlevel.checkpoint()
+        while not self._messages:
+            await self._news.park()
+        if self._messages[0]["type"] == "http.disconnect":
+            return self._messages[0]
+        self._news.unpark_all()
+        return self._messages.popleft()
+
+
+@final
+class Tasks(TaskGroup):
+    """Those of one connection."""
+
+    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Call `app` in a task; gives what it is told with."""
+        arrivals = Arrivals()
+
+        def called(scope: Any, _: Any, *others: Any) -> Any:  # no coroutine: it would wait on the stack of every stream
+            return app(scope, arrivals.receive, *others)
+
+        await super().spawn_app(cast("Any", called), config, scope, send)
+        return arrivals.put
+
+
+@final
+class Protocol(H11Protocol):
+    """HTTP/1.1, and nothing that a request may ask to go over to.
+
+    A proxy that passes an upgrade to HTTP/2 or to a web socket on sees none of what comes behind it; and hypercorn gives a
+    connection that has begun so no time after which it is idle.
+    """
+
+    async def _check_protocol(self, event: Any) -> None:
+        """Answer it here, no matter what it asks for."""
+
+    async def _create_stream(self, request: Any) -> None:
+        if any(name == b"upgrade" for name, _ in request.headers):
+            kept = [each for each in request.headers if each[0] != b"upgrade"]
+            request = type(request)(method=request.method, headers=kept, target=request.target, http_version=request.http_version)
+        await super()._create_stream(request)
 
 
 @final
@@ -36,15 +108,31 @@ class ServerConnection(TCPServer):
 
     def __init__(self, opened: set[ServerConnection], *args: Any) -> None:
         super().__init__(*args)
-        self._open = opened
+        self._opened = opened
 
     async def run(self) -> None:
         """Serve it."""
-        self._open.add(self)
+        self._opened.add(self)
         try:
-            await super().run()
+            socket: Any = self.stream.socket
+            client, server = socket.getpeername()[:2], socket.getsockname()[:2]  # the others are of version 6 alone
+            async with Tasks() as tasks:
+                self._task_group = tasks
+                state = ConnectionState(self.state)
+                self.protocol = cast(
+                    "Any",
+                    Protocol(self.app, self.config, self.context, tasks, state, False, client, server, self.protocol_send),
+                )
+                await self.protocol.initiate()
+                await cast("Any", self.idle_task).restart(tasks, self._idle_timeout)
+                await self._read_data()
+        except OSError:  # the client has gone before it was asked who it is
+            pass
         finally:
-            self._open.discard(self)
+            try:
+                await self._close()
+            finally:
+                self._opened.discard(self)
 
     def cut(self) -> None:
         """Close its socket, no matter what waits for the client."""

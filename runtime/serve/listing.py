@@ -28,6 +28,8 @@ MAX_PAGE: Final = 500
 """How many runs a page of a list has at most."""
 STATUSES: Final = (QUEUED, *RunStatus)
 """Where a run may be."""
+MOST_CHARACTERS: Final = 200
+"""Of the place of a store that a cursor names."""
 READ: Final = 100
 """How many runs are read from a store together."""
 _STAYS: Final = frozenset({*(status for status in StoredStatus if status.is_over), StoredStatus.PARKED})
@@ -72,6 +74,8 @@ class _Place:
         """The place that a cursor names; ``HttpProblem`` if it is none."""
         try:
             after, created, run = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            if len(str(after)) > MOST_CHARACTERS:
+                raise ValueError(after)
             return cls(None if after is None else str(after), datetime.fromisoformat(created).astimezone(UTC), str(run))
         except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
             raise HttpProblem("bad-request", "cursor: it is none that this list has given.") from None

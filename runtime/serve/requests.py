@@ -62,7 +62,7 @@ def _preferences(given: bytes, most_s: float) -> Preferences:
     for part in given.decode("latin-1").split(","):
         name, _, value = part.partition(";")[0].partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
-        if name == "wait" and value.isdigit() and wait_s is None:
+        if name == "wait" and value.isascii() and value.isdigit() and wait_s is None:
             wait_s = min(float(value[:9]), most_s)
         cancels = cancels or name == "cancel-on-disconnect"
     return Preferences(wait_s, cancels)

@@ -37,9 +37,11 @@ def test_a_planted_durability_bug_is_found(bug: Planted, monkeypatch) -> None:
     assert any("the process ends" in text for _, text in failure.happenings)
 
 
+@pytest.mark.parametrize("crashes", [1, 2])
 @programs
-def test_without_the_patch_nothing_is_found(program) -> None:
-    assert find_failure(program, Exploration(crashes=1, runs=12)) is None
+def test_without_the_patch_nothing_is_found(program, crashes) -> None:
+    """With two, the life that goes on after the first crash ends as well, while it reads what is there or after that."""
+    assert find_failure(program, Exploration(crashes=crashes, runs=12)) is None
 
 
 @pytest.mark.chaos

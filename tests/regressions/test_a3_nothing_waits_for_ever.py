@@ -910,6 +910,47 @@ async def test_a3_a_ring_that_closes_late_around_a_stream_is_named_to_its_reader
         assert runtime.runs() == {}
 
 
+@pytest.mark.parametrize("first", ["clerk", "onlooker"])
+async def test_a3_of_all_that_wait_for_a_run_those_hear_its_end_whom_it_does_not_wait_for(first, virtual_clock):
+    """The ring is over when one in it gives up: what is left then goes on, and so does who only waits for that."""
+    async with open_runtime() as runtime:
+
+        class Waits(Actor):
+            async def receive(self, message: str) -> Any:
+                if message == "again":
+                    return 7
+                await trio.sleep(0 if message == first else 1)
+                try:
+                    return await runtime.runs()["it"].result()
+                except AskCycle:
+                    return "gave up"
+
+        async def asks(ask: Ask) -> Done:
+            return Done(await clerk.ask("again"))
+
+        async def works(ask: Ask) -> Other | None:
+            await trio.sleep(5)
+            return None
+
+        async def ends(other: Other) -> Done:
+            return Done()
+
+        graph = graph_of(asks, works, ends)
+        clerk, onlooker = await runtime.spawn(Waits, name="clerk"), await runtime.spawn(Waits, name="onlooker")
+        heard: dict[str, Any] = {}
+
+        async def hear(name: str) -> None:
+            heard[name] = await {"clerk": clerk, "onlooker": onlooker}[name].ask(name)
+
+        with trio.fail_after(SOON_S):
+            await runtime.start(graph, Ask(), "it")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hear, "clerk")
+                nursery.start_soon(hear, "onlooker")
+
+        assert heard == {"clerk": "gave up", "onlooker": Done(7)}
+
+
 async def test_a3_a_reader_that_leaves_its_stream_breaks_the_ring(virtual_clock):
     async with open_runtime() as runtime:
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreDamaged, StoreUnavailable, UsageError
+from actors import Actor, MessageTooLarge, NameLost, NotPortable, StoreDamaged, StoreError, StoreUnavailable, UsageError
 from runtime import open_runtime
 from runtime.graphs.everywhere import MAX_WAITING, OTHERS
 from runtime.journal.meeting import NameHolder
@@ -343,6 +343,74 @@ async def test_who_is_cancelled_while_the_store_gives_the_name_does_not_keep_it(
         assert await other.registered("index") is not None
         await trio.sleep(5)
         assert await other.registered("index") is None
+
+
+async def test_a_name_that_the_store_gave_before_the_lease_ended_is_not_had_when_that_is_heard_later(autojump_clock, monkeypatch):
+    store = MemoryStore(lease_s=LEASE_S)
+    hold = store.hold
+    times: dict[str, float] = {}
+
+    async def cut_off_after_it(name: str) -> NameHolder:
+        held = await hold(name)
+        store.cut_off()
+        await trio.sleep(3 * LEASE_S)
+        store.heal()
+        return held
+
+    monkeypatch.setattr(store, "hold", cut_off_after_it)
+
+    async def take(runtime: Any) -> None:
+        async with runtime.register("index"):
+            raise AssertionError("another has it")
+
+    async def take_over(runtime: Any) -> None:
+        async with runtime.register("index"):
+            times["taken"] = trio.current_time()
+            await trio.sleep(10 * LEASE_S)
+
+    async with open_runtime(store=store.beside()) as other, trio.open_nursery() as nursery:
+        async with open_runtime(store=store) as runtime:
+            nursery.start_soon(take_over, other)
+            with pytest.raises(StoreError):
+                await take(runtime)
+        assert times["taken"] < trio.current_time()
+
+
+@pytest.mark.explore(runs=1, max_steps=1_000_000)
+async def test_who_waits_for_thousands_of_names_leaves_the_store_time_for_other_things(autojump_clock, monkeypatch):
+    store = MemoryStore()
+    one, asked = store.beside(), 0
+    hold = one.hold
+
+    async def counted(name: str) -> NameHolder:
+        nonlocal asked
+        asked += 1
+        return await hold(name)
+
+    monkeypatch.setattr(one, "hold", counted)
+    count = 300
+    got: set[str] = set()
+
+    async def work(runtime: Any, name: str) -> None:
+        async with runtime.register(name):
+            got.add(name)
+            await trio.sleep_forever()
+
+    async with open_runtime(store=one) as runtime, open_runtime(store=store) as other, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as holders:
+            for number in range(count):
+                holders.start_soon(work, other, f"name {number}")
+            await trio.sleep(1)
+            assert len(got) == count
+            for number in range(count):
+                nursery.start_soon(work, runtime, f"name {number}")
+            await trio.sleep(30)
+            assert asked <= 12 * count  # and not 31
+            holders.cancel_scope.cancel()
+        got.clear()
+        await trio.sleep(10)
+        assert len(got) == count
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, 3, "a\0b"])

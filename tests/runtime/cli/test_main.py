@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cli.main import main
+from tests.patience import PATIENCE_S
 from tests.runtime.cli.command import COMMAND, ROOT
 
 GRAPH = """
@@ -102,3 +103,15 @@ def test_a_reader_that_has_gone_is_no_traceback(arguments: list[str], tmp_path: 
     os.close(writing)
 
     assert (run.returncode, run.stderr) == (1, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that takes nothing")
+def test_output_on_a_full_disk_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "doctor"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "understudy: could not write: [Errno 28] No space left on device\n  Fix: make room.\n"

@@ -66,18 +66,25 @@ _TIME: Final = "it makes the time of day"
 OTHERWISE: Final = {
     "test_a_failing_run_takes_nothing_from_another_not_even_time": _TIME,
     "test_a_further_attempt_sleeps_anew": _TIME,
+    "test_a_node_that_does_something_besides_stays_in_memory": _TIME,
+    "test_a_run_that_is_not_stored_just_sleeps": _TIME,
+    "test_a_run_that_only_sleeps_leaves_memory_and_comes_back_in_time": _TIME,
     "test_a_sleep_ends_at_the_first_time_given_over_lives": "its sleep ends with its timeout in one life, and not in two",
-    "test_a_timed_out_attempt_is_made_again": _TIME,
     "test_a_stopped_graph_is_forgotten": "it looks whether anything still holds its graph, and what is to crash it later does",
+    "test_a_timed_out_attempt_is_made_again": _TIME,
     "test_an_actor_is_a_node_that_keeps_its_state_from_run_to_run": "its node's state ends with the process",
     "test_b04_synchronous_modules_work_in_threads_at_once_with_the_context_of_their_node": "its nodes wait for one another",
+    "test_crashes_around_a_sleep_change_nothing": _TIME,
     "test_failures_of_one_instant_are_all_reported": "of two that fail in one instant, the first to be recorded fails its run",
+    "test_in_a_nested_run_it_leaves_memory_with_the_run_around_it": _TIME,
     "test_l14_a_node_that_takes_what_others_may_make_runs_after_everything_else": _TIME,
+    "test_many_sleep_and_none_is_in_memory": _TIME,
     "test_one_that_cannot_be_left_in_time_is_cancelled_and_fails_the_run": "what is over is not opened again, and so not left",
     "test_out_of_attempts_the_run_fails_and_says_where_with_what_and_why": "its node counts the attempts of all lives",
     "test_the_first_of_a_fan_out_may_be_folded": _TIME,
     "test_when_the_node_that_caused_it_is_cancelled_another_that_needs_it_takes_over": _TIME,
     "test_whoever_waits_takes_over_when_the_one_that_works_it_out_is_cancelled": _TIME,
+    "test_without_it_the_node_goes_on_where_it_is_and_begins_once": _TIME,
 }
 """Tests whose graphs are not the same after a crash, and need not be, by name, with the reason."""
 

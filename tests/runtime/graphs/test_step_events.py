@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 from typing import Any
 
@@ -65,3 +66,17 @@ def test_nothing_is_made_that_nobody_wants():
 
     assert [type(event) for event in heard] == [NodeFinished]
     assert not bus.wants(NodeStarted)
+
+
+def test_a_stream_that_was_left_without_a_word_is_listened_for_no_longer():
+    """Else each step would go on to make its events for nobody."""
+    bus = EventBus()
+    stream = bus.subscribe()
+    assert bus.wants(NodeStarted)
+    assert bus.unmade[STARTED] is not None
+
+    del stream
+    gc.collect()
+
+    assert not bus.listening
+    assert bus.unmade[STARTED] is None

@@ -14,6 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from actors.store_errors import StoreUnavailable
+from runtime.journal import lease as leases
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, StoredStatus
@@ -126,6 +127,18 @@ async def test_what_the_server_had_not_on_its_disk_is_written_again_before_what_
         assert await stored(server, "gap") == 1
         assert await written(store, rows[5]) is None
         assert (await journal(store))[1:] == rows
+
+
+@pytest.mark.slow
+async def test_a_lease_that_was_renewed_is_there_after_a_crash(server: Server) -> None:
+    """Its worker relies on it: others must not take it for dead before, and have its names."""
+    async with open_store(server, "renewed") as store:
+        crash_now = server.hold_back_log()
+        assert (await store._pool.read(leases._RENEW, "worker", 1, 1000.0)).rows
+        crash_now()
+
+        [(left_s,)] = server.query("select extract(epoch from until - now()) from renewed.workers")
+        assert left_s > 800
 
 
 @pytest.mark.slow

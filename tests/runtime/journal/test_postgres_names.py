@@ -25,7 +25,7 @@ from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.postgres_wire import Address, StatementResult
 from tests.patience import first_line, patience
 from tests.runtime.journal.postgres_server import Server, started
-from tests.runtime.journal.test_postgres_workers import LEASE_S, open_store
+from tests.runtime.journal.test_postgres_workers import LEASE_S, open_store, shifted_clock
 
 PATIENCE_S = 60.0
 
@@ -195,6 +195,34 @@ async def test_a_stopped_process_that_wakes_up_has_lost_its_name_and_is_given_no
                         said = (await trio.to_thread.run_sync(holder.communicate))[0].splitlines()
                     assert said == ["NameLost", "StoreError"]
                     assert str(await heir.registered("index")).startswith("heir-")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+async def test_when_the_servers_clock_jumps_the_older_holder_is_told_and_has_the_smaller_fence(
+    postgres: Server, schema: str, jump_s: float
+) -> None:
+    """Forwards, who lives is taken to be dead: for a moment two think that they have the name, and the fence tells them apart."""
+    with shifted_clock(postgres, schema) as (dsn, shift):
+        async with open_store(dsn, schema, "first") as (first, lease), open_store(dsn, schema, "second", 7200) as (second, _):
+            assert await first.hold("index") == NameHolder("first", 1)
+            shift(jump_s)
+            held = NameHolder("first", 1)
+            with trio.move_on_after(2 * LEASE_S):
+                while held.worker == "first":
+                    await take_over(second._pool, "second")
+                    held = await second.hold("index")
+                    await trio.sleep(0.05)
+            if jump_s < 0:
+                assert held == NameHolder("first", 1)
+                assert not lease.lost.is_set()
+            elif held == NameHolder("second", 2):
+                with trio.fail_after(PATIENCE_S):
+                    await lease.lost.wait()
+                with pytest.raises(StoreError, match="lease of this worker has ended"):
+                    await first.hold("index")
+                await first.release_name("index", 1)
+                assert await second.holder("index") == NameHolder("second", 2)
 
 
 # --- news -----------------------------------------------------------------------------------------------------------------

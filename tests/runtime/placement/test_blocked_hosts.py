@@ -27,6 +27,11 @@ def blocked(events: list[Any], address: str) -> list[LoopBlocked]:
     return [event for event in events if isinstance(event, LoopBlocked) and event.address == address]
 
 
+def stacks(events: list[Any], address: str) -> str:
+    """A busy machine may hold a loop at other lines, too."""
+    return "\n".join(event.stack for event in blocked(events, address))
+
+
 async def test_an_actor_that_holds_the_loop_of_its_host_is_named(autojump_clock):
     events: list[Any] = []
     place = LoopbackHosts(1, by_name=True)
@@ -34,8 +39,7 @@ async def test_an_actor_that_holds_the_loop_of_its_host_is_named(autojump_clock)
         sleeper = await runtime.spawn(Sleeper, name="sleeper", place="cpu")
         await sleeper.ask(0.06)
         await trio.sleep(1.0)
-    (event,) = blocked(events, "sleeper")
-    assert event.held_s >= 0.06
+    assert max(event.held_s for event in blocked(events, "sleeper")) >= 0.06
 
 
 async def test_without_a_watchdog_no_one_looks(autojump_clock):
@@ -55,10 +59,8 @@ async def test_in_a_process_the_stack_tells_the_line():
     async with open_runtime(places={"cpu": place}, instruments=[events.append], watchdog_s=0.25) as runtime:
         busy = await runtime.spawn(parts.Busy, name="busy", place="cpu")
         await busy.ask("asleep")
-        await until(lambda: blocked(events, "busy"))
-        assert "time.sleep(2.0)" in blocked(events, "busy")[0].stack
+        await until(lambda: "time.sleep(2.0)" in stacks(events, "busy"))
 
         handle = await runtime.start(parts.napping, Paper(1, nap_s=1.0))
         await handle.result()
-        await until(lambda: blocked(events, "places/cpu/host-1"))
-        assert "time.sleep(paper.nap_s)" in blocked(events, "places/cpu/host-1")[-1].stack
+        await until(lambda: "time.sleep(paper.nap_s)" in stacks(events, "places/cpu/host-1"))

@@ -167,7 +167,7 @@ async def test_whoever_is_killed_the_run_ends_and_nothing_is_left(victim):
     events: list[Any] = []
     async with open_runtime(places={"cpu": fake(2)}, instruments=[events.append]) as runtime:
         await runtime.deploy(parts.graph)
-        handle = await runtime.start(parts.graph, Paper(8, nap_s=0.5))
+        handle = await runtime.start(parts.graph, Paper(8, nap_s=3.0))  # all of it is out while processes are looked for
         await until(lambda: sum(isinstance(event, NodeReported) for event in events) == 8)
         (launching,) = [each for each, parent in parents().items() if parent == os.getpid()]
         guardians = [each for each, parent in parents().items() if parent == launching]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 from actors import Actor, HostLost
 from runtime import open_runtime
 from runtime.placement import HostLost as HostLostEvent
+from runtime.placement import Processes
 from runtime.placement.guardian_line import BEAT, GuardianLine
 from runtime.placement.link import Link
 from runtime.placement.protocol import Called, End, Peer, Settled
@@ -96,3 +98,32 @@ async def test_what_is_asked_of_a_call_that_ends_in_that_moment_ends_too(autojum
         await trio.sleep(1.0)
         nursery.cancel_scope.cancel()
     assert [each.end for each in ends] == [End.ENDED]
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the turns of all tasks."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+class Same(Actor[int]):
+    async def receive(self, message: int) -> int:
+        return message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="hosts are started on POSIX systems only")
+async def test_an_ask_of_an_actor_on_a_host_takes_four_turns_of_tasks_here():
+    """The asker, the actor, which sends it off itself, who reads the answer, and the actor again, which wakes the asker."""
+    async with open_runtime(places={"cpu": Processes(1)}) as runtime:
+        ref = await runtime.spawn(Same, place="cpu")
+        for number in range(20):
+            await ref.ask(number)
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        for number in range(200):
+            assert await ref.ask(number) == number
+        trio.lowlevel.remove_instrument(steps)
+    assert steps.count / 200 < 4.5  # besides, there are signs of life

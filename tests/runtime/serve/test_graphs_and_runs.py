@@ -64,6 +64,13 @@ async def test_a_wait_that_is_too_short_leaves_the_run_alone(virtual_clock: Any)
         assert (await client.get(reply.headers["location"])).json()["status"] == "succeeded"
 
 
+async def test_a_wait_that_is_no_number_is_passed_over(virtual_clock: Any) -> None:
+    async with serving() as client:
+        for value in ("\u00b2", "-1", "1.5", "nan", ""):
+            reply = await client.post("/v1/graphs/answers/runs", {"input": {"text": "a"}}, headers={"prefer": f"wait={value}"})
+            assert (reply.status, reply.headers.get("preference-applied")) == (202, None)
+
+
 async def test_a_wait_is_bounded_by_the_service(virtual_clock: Any) -> None:
     async with serving(limits=Limits(wait_s=3)) as client:
         assert (await client.start("a", wait=1000, wait_s=60)).headers["preference-applied"] == "wait=3"
@@ -389,6 +396,7 @@ def cursor(value: object) -> str:
         cursor([None, "9999-12-31T23:59:59-23:59", "r"]),
         base64.urlsafe_b64encode(b"[" * 20_000).decode().rstrip("="),
         cursor([None, 3, "r"]),
+        cursor(["9" * 5_000, "2026-11-28T18:41:53+00:00", "r"]),
         cursor({}),
         "%ff",
         "é",

@@ -33,9 +33,13 @@ pytestmark = [
 async def asked(*options: str) -> Any:
     """What the inspector prints, which is JSON."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(2 * PATIENCE_S):
         done = await trio.run_process(
-            [str(INSPECTOR), "--cli", *options], capture_stdout=True, stderr=subprocess.STDOUT, env=environment, check=False
+            [str(INSPECTOR), "--cli", *options, "--connect-timeout", str(round(PATIENCE_S * 1000))],
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
         )
     assert done.returncode == 0, done.stdout.decode()
     return json.loads(done.stdout)

@@ -63,6 +63,30 @@ SHAPES = {
 }
 
 
+UPGRADES = {
+    "to HTTP/2": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
+    "to HTTP/2 without settings": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "to a web socket": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UPGRADES)
+async def test_a_request_is_answered_in_its_own_protocol(name: str) -> None:
+    """A proxy that passes an upgrade on sees none of the requests behind it."""
+    async with listening("hypercorn", Service([answers()])) as address:
+        assert await statuses(int(address.rpartition(":")[2]), UPGRADES[name]) == [200]
+
+
+async def test_who_begins_with_another_protocol_is_hung_up_on() -> None:
+    async with listening("hypercorn", Service([answers()])) as address:
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
+                await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                assert b"".join([part async for part in stream]).startswith(b"HTTP/1.1 4")
+
+
 @pytest.fixture(params=SERVERS)
 async def address(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     async with listening(request.param, Service([answers()])) as address:
