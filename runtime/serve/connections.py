@@ -8,6 +8,7 @@ place where another kind of connection could be named, and its lifespan is none 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast, final
@@ -26,8 +27,59 @@ SMALL_BYTES: Final = 16_384
 """What is longer takes the ordinary way."""
 IN_A_ROW: Final = 16
 """After so many short ways the next write is ordinary, with its checkpoint: an application may write without ever waiting."""
+MOST_WAITING: Final = 10
+"""So many pieces of a body, of at most 64 KiB, wait for the application that reads them."""
 _IS_POSIX: Final = os.name == "posix"
 """Elsewhere the number of a socket is not that of a file."""
+
+
+@final
+class Arrivals:
+    """What one request brings to its application: some pieces of the body wait for it, and the client's departure never does.
+
+    Hypercorn's queue has one bound for both. An application that answers without having read a body that fills it waited for
+    room to be told of its own end, and its connection was there for as long as the server.
+    """
+
+    def __init__(self) -> None:
+        self._messages: deque[Any] = deque()
+        self._is_left = False
+        self._news = trio.lowlevel.ParkingLot()
+
+    async def put(self, message: Any) -> None:
+        """Keep it for the application."""
+        if message["type"] == "http.disconnect":
+            self._is_left = True
+        while len(self._messages) >= MOST_WAITING and not self._is_left:
+            await self._news.park()
+        if not self._is_left or message["type"] == "http.disconnect":  # or else no one asks for it any more
+            self._messages.append(message)
+        self._news.unpark_all()
+
+    async def receive(self) -> Any:
+        """The next one. The departure comes as often as it is asked for."""
+        await trio.lowlevel.checkpoint()
+        while not self._messages:
+            await self._news.park()
+        if self._messages[0]["type"] == "http.disconnect":
+            return self._messages[0]
+        self._news.unpark_all()
+        return self._messages.popleft()
+
+
+@final
+class Tasks(TaskGroup):
+    """Those of one connection."""
+
+    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Call `app` in a task; gives what it is told with."""
+        arrivals = Arrivals()
+
+        def called(scope: Any, _: Any, *others: Any) -> Any:  # no coroutine: it would wait on the stack of every stream
+            return app(scope, arrivals.receive, *others)
+
+        await super().spawn_app(cast("Any", called), config, scope, send)
+        return arrivals.put
 
 
 @final
@@ -64,7 +116,7 @@ class ServerConnection(TCPServer):
         try:
             socket: Any = self.stream.socket
             client, server = socket.getpeername()[:2], socket.getsockname()[:2]  # the others are of version 6 alone
-            async with TaskGroup() as tasks:
+            async with Tasks() as tasks:
                 self._task_group = tasks
                 state = ConnectionState(self.state)
                 self.protocol = cast(

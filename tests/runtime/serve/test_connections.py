@@ -17,6 +17,8 @@ from runtime.serve.connections import IN_A_ROW, SMALL_BYTES, serve_connections
 from tests.patience import PATIENCE_S
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FLOOD = b"x" * 4_000_000
+"""More than the system takes for a client that reads nothing."""
 
 
 @contextlib.asynccontextmanager
@@ -140,6 +142,47 @@ async def test_an_application_hears_of_a_client_that_has_gone() -> None:
         await left.wait()
 
 
+async def test_a_body_that_no_one_reads_does_not_hold_its_connection() -> None:
+    full, told = trio.Event(), trio.Event()
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        await full.wait()
+        await begin(send, 1)
+        await send({"type": "http.response.body", "body": b"x"})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with serving(app) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (2 * len(FLOOD)))
+        with trio.move_on_after(0.2):  # as long as the server takes it
+            await stream.send_all(FLOOD)
+        full.set()
+        with contextlib.suppress(trio.BrokenResourceError):  # closed with something unread
+            async for _ in stream:
+                pass
+        await told.wait()
+
+
+async def test_a_body_is_read_as_it_comes_however_long_it_is() -> None:
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        total, is_whole = 0, False
+        while not is_whole:
+            message = await receive()
+            total += len(message["body"])
+            is_whole = not message["more_body"]
+        await begin(send)
+        await send({"type": "http.response.body", "body": b"%d" % total})
+
+    async with serving(app) as (port, stop), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        received = b""
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(FLOOD), FLOOD))
+        while b"4000000" not in received:
+            received += await stream.receive_some()
+        stop.set()
+
+
 @pytest.mark.parametrize("is_quick", [True, False])
 async def test_when_it_stops_those_who_are_connected_have_some_time(is_quick: bool) -> None:
     async def app(_: Any, __: Any, send: Any) -> None:
@@ -156,10 +199,6 @@ async def test_when_it_stops_those_who_are_connected_have_some_time(is_quick: bo
             received += part
 
     assert received.endswith(b"\r\n\r\nx") is is_quick
-
-
-FLOOD = b"x" * 4_000_000
-"""More than the system takes for a client that reads nothing."""
 
 
 @contextlib.asynccontextmanager

@@ -52,6 +52,22 @@ async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
     assert len(statuses) >= 30
 
 
+async def test_head_of_every_route_ends(virtual_clock: Any) -> None:
+    """Some of them follow something, and their GET ends when that does."""
+    keys = Keys()
+    service = whole(keys)
+    async with service.lifespan():
+        client = Client(service.app)
+        await client.of(keys.ann).post(START, {"input": {"text": "a", "wait_s": 3_600}, "run_id": "theirs"})
+        begun = trio.current_time()
+        for method, path, _ in all_endpoints(service):
+            if method == "GET":
+                for accepted in ("*/*", "text/event-stream"):
+                    reply = await client.of(keys.ann).call("HEAD", path, headers={"accept": accepted})
+                    assert (reply.is_whole, reply.status < 500) == (True, True), path
+        assert trio.current_time() - begun < 60
+
+
 async def test_every_operation_has_an_id_of_its_own() -> None:
     document = whole(Keys()).openapi()
 
