@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import final
 
 import attrs
@@ -62,6 +63,8 @@ def run(options: Options) -> int:
         WrongUsage: the file, the graph's name, the training set, the metric or a model is wrong.
         KeyboardInterrupt: Ctrl-C.
     """
+    if Path(options.output).exists() and not Path(options.output).is_dir():
+        raise WrongUsage(f"-o {options.output}: it is a file, and the predictors are written into a folder")
     out, progress = sys.stdout, ProgressLine(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
     if not options.verbose:
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when DSPy is imported
@@ -76,6 +79,8 @@ def run(options: Options) -> int:
             nodes = graph.plan().nodes.values()
         except DeclarationError as error:
             return complain(error, 2)
+        if test_rows == []:
+            raise WrongUsage(f"--testset {options.testset}: it holds no row to evaluate on")
         default, named = choose_models(nodes, options.model, options.lms)
         clients = {name: make_client(model, options.api_base) for name, model in named.items()}
         client = None if default is None else make_client(default, options.api_base)

@@ -124,7 +124,10 @@ def run(options: Options) -> int:
     out.write(printable(to_text(done, comparison), out))
     for path, text in ((options.html, to_html(done, comparison)), (options.junit, _junit(done, metrics))):
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            try:
+                Path(path).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise WrongUsage(f"{path} cannot be written: {error.strerror or error}") from error
             out.write(printable(f"written to {path}\n", out))
     return _exit_code(options, done, comparison)
 
@@ -161,9 +164,20 @@ def _check(options: Options) -> None:
         raise WrongUsage("--against and --versus: choose one, a file with earlier results or a graph to run beside it")
     if options.other is not None and (options.out is not None or len(options.metrics) > 1):
         raise WrongUsage("--versus compares by one metric, and keeps no results: leave --out and further --metric out")
-    for path in (options.out, options.html, options.junit):
-        if path is not None and not Path(path).resolve().parent.is_dir():
+    taken = {Path(path).resolve(): name for name, path in (("--data", options.data), ("--against", options.against)) if path}
+    for name, path in (("--out", options.out), ("--html", options.html), ("--junit", options.junit)):
+        if path is None:
+            continue
+        place = Path(path).resolve()
+        if not place.parent.is_dir():
             raise WrongUsage(f"{path}: its folder does not exist")
+        if place.is_dir():
+            raise WrongUsage(f"{name} {path}: it is a folder. Fix: name a file in it")
+        if place in taken and not (name == "--out" and taken[place] == "--against"):
+            raise WrongUsage(
+                f"{name} {path}: it is the file of {taken[place]}, and would be written over. Fix: name another file"
+            )
+        taken[place] = name
 
 
 def _junit(done: Evaluation, metrics: Sequence[object]) -> str:

@@ -20,6 +20,7 @@ WIDTH, ROW, LEFT, RIGHT = 560, 24, 160, 76
 LABEL_CHARS = 17
 """So many fit on the left even if they are wide."""
 BINS = 20
+MANY = 500
 _DONE = "done"
 
 
@@ -61,10 +62,11 @@ def points(values: Sequence[tuple[float, float, str]], up: str) -> str:
         f'<text x="{LEFT}" y="{height - 18}">$0</text>',
         f'<text x="{WIDTH - 10}" y="{height - 18}" text-anchor="end">${dollars(most_x)}</text>',
     ]
+    radius = 4 if len(values) <= MANY else 1.5  # else they are one blot
     for x, y, name in values:
         at = LEFT + 8 + (WIDTH - LEFT - 26) * max(0.0, x) / most_x
         place = height - foot - rim - (height - foot - 2 * rim) * (y - low) / span
-        parts.append(f'<circle cx="{at:.1f}" cy="{place:.1f}" r="4"><title>{markup(name)}</title></circle>')
+        parts.append(f'<circle cx="{at:.1f}" cy="{place:.1f}" r="{radius:g}"><title>{markup(name)}</title></circle>')
     return _svg(height, parts, f"{up} against cost")
 
 

@@ -17,7 +17,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e3e8ed; --dim: #95a1ad; --paper: #14191f; --line: #36414c; --bar: #6aaede; --bad: #e5806d } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }
+  padding: 0 1rem; overflow-wrap: anywhere }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse; display: block; overflow-x: auto } th, td { text-align: left; padding: .25rem .9rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top }
@@ -33,15 +33,18 @@ details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cur
 
 def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
     """A table for a terminal."""
-    lines = [f"{done.graph}: {_counts(done)}"]
+    lines = [f"{_on_a_line(done.graph)}: {_counts(done)}"]
     width = max(map(len, done.metrics))
     for name in done.metrics:
         lines.append(f"  {name:<{width}}  {' '.join(with_error(done.scores(name).values()))}".rstrip())
-        lines += [f"  {'':<{width}}  {figure(mean)}  {part} ({count})" for part, (mean, count) in done.by_slice(name).items()]
+        lines += [
+            f"  {'':<{width}}  {figure(mean)}  {_on_a_line(part)} ({count})"
+            for part, (mean, count) in done.by_slice(name).items()
+        ]
     lines.append(f"  latency  median {_seconds(done.latency_s())}, 95 % within {_seconds(done.latency_s(0.95))}")
     lines.append(f"  spent    {_spent(done)}")
-    lines += [f"  {line}" for line in _raised(done)]
-    lines += [f"  left out {bad}" for bad in done.bad]
+    lines += [f"  {_on_a_line(line)}" for line in _raised(done)]
+    lines += [f"  left out {_on_a_line(str(bad))}" for bad in done.bad]
     if done.stopped is not None:
         lines.append(f"  stopped  {done.stopped}")
     if done.kept:
@@ -50,6 +53,11 @@ def to_text(done: Evaluation, comparison: Comparison | None = None) -> str:
         lines.append(f"  {comparison}")
         lines += [f"  {line}" for line in _sides(comparison)]
     return "\n".join(lines) + "\n"
+
+
+def _on_a_line(text: str) -> str:
+    """`text`, a stranger's, as a terminal may be given it: it fakes no line, and moves no cursor."""
+    return plain(" ".join(text.split()))
 
 
 def to_html(done: Evaluation, comparison: Comparison | None = None) -> str:
@@ -164,10 +172,14 @@ def _seconds(value: float | None) -> str:
     return "unknown" if value is None or math.isnan(value) else f"{value:.3g} s"
 
 
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
+
+
 def _spent(done: Evaluation) -> str:
     runs, judges = done.spend, done.judging
-    told = f"${runs.cost_usd:.4f}, {runs.prompt_tokens + runs.completion_tokens} tokens in {runs.calls} calls"
+    told = f"${runs.cost_usd:.4f}, {runs.prompt_tokens + runs.completion_tokens} tokens in {_calls(runs.calls)}"
     if judges.calls:
         tokens = judges.prompt_tokens + judges.completion_tokens
-        told += f"; judging: ${judges.cost_usd:.4f}, {tokens} tokens in {judges.calls} calls"
+        told += f"; judging: ${judges.cost_usd:.4f}, {tokens} tokens in {_calls(judges.calls)}"
     return told

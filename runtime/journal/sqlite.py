@@ -26,7 +26,7 @@ from runtime.journal.sqlite_file import Ownership, no_thread, store_error
 from runtime.journal.sqlite_inbox import SqliteInbox
 from runtime.journal.sqlite_possession import open_to_read, take_possession
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
-from runtime.journal.sqlite_writer import ENDS, SqliteWriter, Sync
+from runtime.journal.sqlite_writer import SqliteWriter, Sync
 from runtime.journal.store import (
     Codec,
     Created,
@@ -44,6 +44,7 @@ from runtime.journal.store import (
 )
 from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
 from runtime.journal.unread_posts import UnreadPosts
+from runtime.journal.written_runs import ENDS
 
 T = TypeVar("T")
 
@@ -264,7 +265,7 @@ class SqliteStore:
         def create(db: sqlite3.Connection) -> Created | Existing:
             made = sqlite_runs.create(run, [first], owner, now, self._sealing, db)
             if owner is not None and isinstance(made, Created):
-                writer.begun(first)
+                writer.runs.begun(first)
             return made
 
         return await writer.do(create, sync=True)
@@ -280,7 +281,7 @@ class SqliteStore:
             await self._look()
             writer, worker = self._writer()
             given = await writer.do(
-                partial(sqlite_runs.claim, graphs, limit, worker, self._now(), writer.reread), sync=self._sync == "always"
+                partial(sqlite_runs.claim, graphs, limit, worker, self._now(), writer.runs.reread), sync=self._sync == "always"
             )
             self._begun(run.id for run in given)
             return given
@@ -289,7 +290,7 @@ class SqliteStore:
         """See ``Store.take``."""
         async with self._looking:
             writer, worker = self._writer()
-            given = await writer.do(partial(sqlite_runs.take, run, only, worker, writer.reread), sync=self._sync == "always")
+            given = await writer.do(partial(sqlite_runs.take, run, only, worker, writer.runs.reread), sync=self._sync == "always")
             self._begun([] if given is None else [run])
             return given
 
@@ -312,7 +313,7 @@ class SqliteStore:
                 is_unread = self._unread.has(run) or (run in self._unread.unasked() and bool(await self.inbox(run)))
             if is_unread:
                 wake_at = self.wall_time()
-            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, life, self._now(), writer.reread)
+            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, life, self._now(), writer.runs.reread)
             if await writer.do(step, sync=self._sync == "always"):
                 self._unread.end(run)
 
@@ -338,7 +339,7 @@ class SqliteStore:
         writer, _ = self._writer()
         with trio.CancelScope(shield=True):  # a thread's time: no run is left without what was posted to it
             await self._in_thread(partial(self._inbox.forget, runs))
-            await writer.do(partial(sqlite_runs.delete, runs, writer.reread), sync=True)
+            await writer.do(partial(sqlite_runs.delete, runs, writer.runs.reread), sync=True)
         for run in runs:
             self._unread.end(run)
 

@@ -22,13 +22,14 @@ import attrs
 import outcome
 import trio
 
-from actors.store_errors import RecordTooLarge, RunLost, StoreError, StoreUnavailable
+from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from actors.words import said
-from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
+from runtime.journal.records import Record
 from runtime.journal.sqlite_file import BUSY_S, FileNames, no_thread, store_error
-from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
+from runtime.journal.sqlite_rows import Sealing
 from runtime.journal.sqlite_syncs import LogFile, LogSyncs, Told
 from runtime.journal.store import Done, StoredQuestion
+from runtime.journal.written_runs import WrittenRuns, run_lost
 
 T = TypeVar("T")
 Sync = Literal["paid", "always", "never"]
@@ -46,11 +47,6 @@ Most pages are in the log many times and are copied once, so a longer log costs 
 PAGE_BYTES: Final = 4096
 LOOK_EVERY: Final = 32
 """Plain records between two looks at the names of the files, which cost a third of such a record. Others look each time."""
-
-ENDS: Final = frozenset({RecordKind.OVER, RecordKind.PARKED})
-CHANGES: Final = ENDS | {RecordKind.ADOPTED}
-"""Of these there is more to write than the record: the row of the run."""
-_INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 ERRORS: Final = (sqlite3.Error, OSError, MemoryError, StoreError, UnicodeEncodeError, OverflowError)
 """What can go wrong with the file, and with values that it cannot hold."""
@@ -73,14 +69,6 @@ _Told = Sequence[tuple[_Work, outcome.Outcome[Any]]]
 """Works that were done, with what came of each."""
 
 
-@attrs.define
-class _Held:
-    """A run of this worker, as far as it is written."""
-
-    seq: int
-    bytes: int
-
-
 @final
 class SqliteWriter:
     """Writes for `worker`. Its methods are called on the event loop; the loop or the thread has the connection, never both."""
@@ -100,9 +88,7 @@ class SqliteWriter:
         self._path = path
         self._names = names
         self._log = log
-        self._worker = worker
         self._sync = sync
-        self._sealing = sealing
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._pid = os.getpid()
@@ -112,7 +98,7 @@ class SqliteWriter:
         self._is_closed = False
         self._rest: trio.Event | None = None
         # Of the transaction side: used by anyone who has the connection.
-        self._held: dict[str, _Held] = {}
+        self.runs = WrittenRuns(worker, sealing)
         self._pages = 0
         self._is_suspect = False
         self._synced = 0
@@ -144,7 +130,7 @@ class SqliteWriter:
         """See ``Store.append``; `now` tells the store's time in microseconds, for what is more than an insert."""
         if self._is_closed or os.getpid() != self._pid:
             done(
-                self._lost(
+                run_lost(
                     rows[0].run if rows else "", "the store was closed, or belongs to the process that this one is forked from"
                 )
             )
@@ -162,7 +148,7 @@ class SqliteWriter:
         ):
             return
         size = sum(len(row.data or b"") for row in rows)
-        call: Callable[[sqlite3.Connection], Any] = partial(self._append, rows, question, answered, now())
+        call: Callable[[sqlite3.Connection], Any] = partial(self.runs.append, rows, question, answered, now())
         work = _Work(call, partial(_tell, done), marked, len(rows), size, rows[0].run if rows else "")
         if not has_room:
             work = _Work(self._turned_away, work.told, sync=False, run=work.run)
@@ -178,29 +164,19 @@ class SqliteWriter:
 
     def _appended(self, row: Record, done: Done, *, marked: bool) -> bool:
         """Write one record right here; False: it needs more than an insert, or the patience of the thread."""
-        held = self._held.get(row.run)
-        size = 0 if row.data is None else len(row.data)
-        if (
-            held is None
-            or row.seq != held.seq + 1
-            or row.kind in CHANGES
-            or size > MAX_RECORD_BYTES
-            or held.bytes + size > MAX_RUN_BYTES
-        ):
+        if not self.runs.takes_insert(row):
             return False
         try:
             if marked or not self.commits % LOOK_EVERY:
                 self._names.check()
-            self._db.execute(_INSERT, self._sealing.row_of(row))
+            self.runs.insert(row, self._db)
         except ERRORS as error:
             self._failed(error)
             if marked and _is_locked(error):
                 return False
             self._done(row.run, done, store_error(error, self._path))
             return True
-        held.seq = row.seq
-        held.bytes += size
-        self._pages += 2 + size // PAGE_BYTES
+        self._pages += 2 + len(row.data or b"") // PAGE_BYTES
         self.records += 1
         self.commits += 1
         if marked:
@@ -416,7 +392,7 @@ class SqliteWriter:
         except sqlite3.OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - anyone who waits for the work is told
-            self._held.clear()
+            self.runs.forget()
             self._db.execute("rollback" if is_alone else "rollback to work")
             result = outcome.Error(error if isinstance(error, RunLost) else store_error(error, self._path))
         if not is_alone:
@@ -429,7 +405,7 @@ class SqliteWriter:
         A sync that failed may have dropped what was written before it, and the next one would then succeed without it. Until the
         whole log has been copied from memory into the database, and synced there, no sync is believed.
         """
-        self._held.clear()
+        self.runs.forget()
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("rollback")
@@ -454,90 +430,11 @@ class SqliteWriter:
             self._distrust()
             raise
 
-    def _append(
-        self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None, now: int, db: sqlite3.Connection
-    ) -> None:
-        for row in rows:
-            held = self._held.get(row.run) or self._looked_up(db, row.run)
-            if held is None or row.seq <= held.seq:
-                self._must_be_there(db, row, held)
-                continue
-            self._must_fit(row, held)
-            db.execute(_INSERT, self._sealing.row_of(row))
-            held.seq = row.seq
-            held.bytes += 0 if row.data is None else len(row.data)
-            if row.kind in ENDS:
-                self._end(db, row, now)
-            elif row.kind is RecordKind.ADOPTED:
-                db.execute("update runs set version = ? where id = ?", (row.path, row.run))
-        if question is not None:
-            db.execute(
-                f"insert or ignore into questions({QUESTION}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                self._sealing.question_row(question),
-            )
-        if answered is not None:
-            db.execute("update questions set answered = ? where id = ? and answered is null", (now, answered))
-
-    def _looked_up(self, db: sqlite3.Connection, run: str) -> _Held | None:
-        row = db.execute(
-            "select coalesce(max(seq), 0), coalesce(sum(length(data)), 0) from journal "
-            "where run = ? and exists (select 1 from runs where id = ? and owner = ?)",
-            (run, run, self._worker),
-        ).fetchone()
-        if not row[0]:
-            return None
-        held = self._held[run] = _Held(*row)
-        return held
-
-    def _must_be_there(self, db: sqlite3.Connection, row: Record, held: _Held | None) -> None:
-        found = db.execute(f"select {RECORD} from journal where run = ? and seq = ?", (row.run, row.seq)).fetchone()
-        if found is None:
-            raise self._lost(row.run, "it was released, has ended or was forgotten")
-        if self._sealing.crc_of(found) != row.crc:
-            raise self._lost(row.run, f"another record {row.seq} is stored" if held else "it has ended, or another worker has it")
-
-    def _must_fit(self, row: Record, held: _Held) -> None:
-        if row.seq != held.seq + 1:
-            raise StoreUnavailable(
-                f"record {row.seq} of run {row.run!r} came before record {held.seq + 1}, which is not stored.\n"
-                "  Fix: append them in order; after an error, the one that failed comes first."
-            )
-        size = 0 if row.data is None else len(row.data)
-        if size > MAX_RECORD_BYTES or held.bytes + size > MAX_RUN_BYTES:
-            of, limit = ("a record", MAX_RECORD_BYTES) if size > MAX_RECORD_BYTES else ("a run", MAX_RUN_BYTES)
-            raise RecordTooLarge(
-                f"record {row.seq} ({row.path!r}) of run {row.run!r} has {size:,} bytes, and {of} may have {limit:,}.\n"
-                "  Fix: store large values elsewhere, and send messages that name them; or start a nested run.",
-                size=size,
-                limit=limit,
-            )
-
-    def _end(self, db: sqlite3.Connection, row: Record, now: int) -> None:
-        over = row.kind is RecordKind.OVER
-        db.execute(
-            "update runs set status = ?, owner = null, wake_at = null, ended = ?, left_by = null where id = ?",
-            (row.path if over else "parked", now if over else None, row.run),
-        )
-        if over:
-            db.execute("update questions set answered = ? where run = ? and answered is null", (now, row.run))
-        self._held.pop(row.run, None)
-
-    def begun(self, first: Record) -> None:
-        """This worker has a run with this record alone, which needs not be looked up. Called by works, in their transaction."""
-        self._held[first.run] = _Held(first.seq, 0 if first.data is None else len(first.data))
-
-    def reread(self, run: str) -> None:
-        """Look the run up again before the next append: its owner has changed. Called by works, in their transaction."""
-        self._held.pop(run, None)
-
     def _turned_away(self, db: sqlite3.Connection) -> None:
         raise StoreUnavailable(
             f"{MAX_WAITING:,} records wait to be written to {self._path}.\n"
             "  Fix: append it again later; a faster disk writes more."
         )
-
-    def _lost(self, run: str, why: str) -> RunLost:
-        return RunLost(f"run {run!r} is no longer this worker's: {why}.\n  Fix: look at the run in the store.", run_id=run)
 
 
 def _code_of(error: BaseException | None) -> int:

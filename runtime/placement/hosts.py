@@ -95,8 +95,12 @@ class HostedPlace:
         Raises:
             PlaceUnavailable: there was none for ``start_timeout_s``.
         """
-        up = self.up or await self._some()
-        return up[0] if len(up) == 1 else min(up, key=lambda each: (each.out, each.held))
+        best: Host | None = None
+        for name in self.host_names:  # written out: this is done for every item
+            host = self._hosts.get(name)
+            if host is not None and host.is_up and (best is None or (host.out, host.held) < (best.out, best.held)):
+                best = host
+        return best if best is not None else min(await self._some(), key=lambda each: (each.out, each.held))
 
     @contextlib.asynccontextmanager
     async def house(self, code: ActorCode) -> AsyncGenerator[Host]:

@@ -7,7 +7,6 @@ item) is done in that task's own nursery, so it has its context, its cancel scop
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, final
 
@@ -62,7 +61,7 @@ class _Waiting:
 
     hear: Hear | None
     bell: Doorbell = attrs.field(factory=Doorbell)
-    asked: deque[Called] = attrs.field(factory=deque[Called])
+    asked: list[Called] = attrs.field(factory=list[Called])
     """What the other side asks back and no task works on yet."""
     outcome: Settled | HostLost | None = None
     is_unsent: bool = False
@@ -154,7 +153,7 @@ class Link:
             async with trio.open_nursery() as nursery:
                 while not waiting.is_over():
                     while waiting.asked:
-                        nursery.start_soon(self._answer, waiting.asked.popleft(), answer)
+                        nursery.start_soon(self._answer, waiting.asked.pop(0), answer)
                     await waiting.bell.wait()
                 nursery.cancel_scope.cancel()  # it no longer waits for what it has asked
         assert waiting.outcome is not None, "it is over"
@@ -188,7 +187,7 @@ class Link:
     def _decline(self, waiting: _Waiting) -> None:
         """Do nothing of what is still asked: by work that has not heard of its end yet, or just before it ended."""
         while waiting.asked:
-            self.settle(waiting.asked.popleft().id, End.ENDED)
+            self.settle(waiting.asked.pop(0).id, End.ENDED)
 
     def _check_lost(self) -> None:
         if self.lost is not None:

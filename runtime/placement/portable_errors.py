@@ -33,6 +33,8 @@ _MAX_INSIDE: Final = 20
 class Tickets:
     """Knows the error again that this side has raised last, when it comes back from the other side."""
 
+    __slots__ = ("_kept", "_number")
+
     def __init__(self) -> None:
         self._number = 0
         self._kept: Exception | None = None

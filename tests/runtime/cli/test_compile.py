@@ -64,6 +64,7 @@ def provider() -> Iterator[LoopbackHandle]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: LoopbackHandle) -> Path:
     (tmp_path / "graphs.py").write_text(GRAPHS)
     (tmp_path / "rows.jsonl").write_text(ROWS)
+    (tmp_path / "empty.jsonl").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
@@ -210,6 +211,8 @@ def test_too_few_examples_are_said_and_nothing_is_written(folder: Path, capsys: 
         (["--trials", "0"], "understudy: argument --trials: expected a whole number above 0. Got: 0"),
         (["--optimizer", "magic"], "invalid choice: 'magic'"),
         (["--testset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),
+        (["--testset", "empty.jsonl"], "understudy: --testset empty.jsonl: it holds no row to evaluate on"),
+        (["-o", "graphs.py"], "understudy: -o graphs.py: it is a file, and the predictors are written into a folder"),
         (["--trainset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),
         (["--lm", "big=openai/yes"], "understudy: --lm big=…: no node asks for a language model of that name"),
     ],

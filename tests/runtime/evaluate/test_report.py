@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from runtime import open_runtime
-from runtime.evaluate import BadRow, Evaluation, evaluate, exact
+from runtime.evaluate import BadRow, Evaluation, RowResult, evaluate, exact
 from runtime.evaluate.comparing import compared
 from runtime.evaluate.report import to_html, to_junit, to_text
 from runtime.graphs.records.run_record import Spend
@@ -79,3 +79,24 @@ async def test_a_build_server_counts_failures_and_errors(done: Evaluation, autoj
     assert reason is not None
     assert reason.get("message") == "exact 0, less than 0.5"
     assert [case.get("time") for case in suite][:3] == ["0.000", "1.000", "2.000"]
+
+
+def test_what_strangers_wrote_moves_no_cursor_and_fakes_no_line() -> None:
+    """A slice is a text of the data set, and an error may quote what a model has said."""
+    evil = "a\x1b[2Jb\u202e\nsums: 9 rows"
+    row = RowResult("1", 0, "0", {"m": 0.0}, {"m": f"the metric raised {evil}"}, slice=evil, spend=Spend(calls=1))
+    done = Evaluation(evil, ("m",), (row,), (BadRow("rows.jsonl, line 3", evil),))
+
+    lines = to_text(done).splitlines()
+
+    assert len(lines) == 7, lines
+    assert all(line.isprintable() for line in lines)
+    assert lines[2] == "     0.000  a\\u001b[2Jb\\u202e sums: 9 rows (1)"
+    assert lines[4].strip() == "spent    $0.0000, 0 tokens in 1 call"
+
+
+def test_points_are_small_where_they_are_many() -> None:
+    rows_ = [RowResult(f"{at}", 0, "0", {"m": 0.5}, spend=Spend(cost_usd=0.1)) for at in range(501)]
+
+    assert 'r="4"' in to_html(Evaluation("few", ("m",), tuple(rows_[:500])))
+    assert 'r="1.5"' in to_html(Evaluation("many", ("m",), tuple(rows_)))

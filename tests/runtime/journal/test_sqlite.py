@@ -121,10 +121,11 @@ async def test_a_plain_record_of_another_run_does_not_wait_for_a_sync(path, monk
 
 
 async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by_whichever_thread(path, monkeypatch):
-    synced, sync = threading.Event(), LogFile.sync
+    begun, synced, sync = threading.Event(), threading.Event(), LogFile.sync
 
     def slow(log: LogFile) -> None:
         monkeypatch.setattr(LogFile, "sync", sync)
+        begun.set()
         synced.wait()
         sync(log)
 
@@ -137,6 +138,7 @@ async def test_records_of_a_run_that_waits_for_a_sync_are_told_in_their_order_by
         told: list[int] = []
         try:
             store.append([record(store, 2)], True, lambda error: told.append(2))
+            await trio.to_thread.run_sync(begun.wait)
             writer._pages = sqlite_writer.LOG_PAGES  # so the other thread does the next
             store.append([record(store, 3)], True, lambda error: told.append(3))
             with trio.fail_after(60):

@@ -37,6 +37,7 @@ from runtime.placement.call_payloads import likeness
 from runtime.placement.host import serving
 from runtime.testing import ScriptedLM
 from runtime.testing.loopback_hosts import LoopbackHosts
+from tests.benchmarks.hosted_works import Pile, piles
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of, leaves, living
 from tests.runtime.placement import parts
 from tests.runtime.placement.parts import Grade, Paper
@@ -469,3 +470,14 @@ async def test_hosts_that_are_lost_at_any_piece_of_a_stream_lose_no_call(virtual
                 ends += [type(leaf.__cause__) for leaf in leaves(failure)]
     assert ends[0] == (0, 1, 2, 3, 4, 5)
     assert set(ends) <= {(0, 1, 2, 3, 4, 5), HostLost, PlaceUnavailable}
+
+
+async def test_a_fan_out_keeps_the_windows_of_all_hosts_full(autojump_clock):
+    """In virtual time nothing but waiting takes any, so what a fan-out takes beyond its naps is room that was left empty."""
+    async with open_runtime(places={"cpu": LoopbackHosts(8, window=50)}) as runtime:
+        graph = piles("cpu", 8 * 50)
+        await runtime.deploy(graph)
+        began = trio.current_time()
+        done = await runtime.run(graph, Pile(1200, nap_s=0.1))
+    assert done.count == 1200
+    assert trio.current_time() - began == pytest.approx(1200 / 400 * 0.1)
