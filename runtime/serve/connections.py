@@ -16,7 +16,7 @@ from typing import Any, Final, cast, final
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -89,6 +89,22 @@ class Protocol(H11Protocol):
     A proxy that passes an upgrade to HTTP/2 or to a web socket on sees none of what comes behind it; and hypercorn gives a
     connection that has begun so no time after which it is idle.
     """
+
+    _is_gone = False
+    """Whether the client has."""
+
+    async def handle(self, event: Event) -> None:
+        """What comes from the client, or that nothing will."""
+        self._is_gone = self._is_gone or isinstance(event, Closed)
+        await super().handle(event)
+
+    async def _maybe_recycle(self) -> None:
+        if not self._is_gone:
+            await super()._maybe_recycle()
+            return
+        await self._close_stream()
+        self.connection = type(self.connection)(cast("Any", self.connection).our_role)  # without what it has asked for besides
+        await self.can_read.set()
 
     async def _check_protocol(self, event: Any) -> None:
         """Answer it here, no matter what it asks for."""

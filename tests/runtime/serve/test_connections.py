@@ -212,6 +212,31 @@ async def stalled(port: int) -> AsyncGenerator[None]:
         yield
 
 
+async def test_what_a_client_that_has_gone_had_asked_for_besides_is_not_done() -> None:
+    begun = trio.Event()
+    calls = 0
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await begin(send, len(FLOOD))
+        begun.set()
+        await send({"type": "http.response.body", "body": FLOOD})
+
+    async with serving(app) as (port, stop):
+        client = trio.socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        await client.connect(("127.0.0.1", port))
+        await client.send(REQUEST * 50)
+        await begun.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        client.close()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        stop.set()
+
+    assert calls < 3
+
+
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "cancelled"])
 async def test_a_client_that_takes_nothing_does_not_keep_the_server_from_ending(is_stopped: bool) -> None:
     begun, ended = trio.Event(), trio.Event()
