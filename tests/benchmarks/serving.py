@@ -15,6 +15,7 @@ import trio
 from starlette.responses import JSONResponse
 
 from actors import Actor, Graph
+from runtime.cli.interrupts import leave_quickly
 from runtime.serve import Service, serve
 from runtime.serve.gate import problem_response
 from runtime.serve.live import Live
@@ -78,3 +79,4 @@ class Weighing:
 if __name__ == "__main__":
     service = Service([graph, counting], limits=LIMITS, inspector="watched" in sys.argv, faces=[Weighing()])
     trio.run(partial(serve, service, port=int(sys.argv[1])))
+    leave_quickly()  # as `understudy serve` does
