@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast, final, overload
@@ -15,6 +16,7 @@ from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
 from runtime.messages.fields import fields_of
+from runtime.messages.json_text import parse
 from runtime.messages.problems import MessageInvalid, lines_of
 from runtime.messages.reader import read
 from runtime.messages.writer import write_text
@@ -119,9 +121,10 @@ class Dataset(Sequence[Example]):
             return cls._of(rows, graph, str(path), is_text=True)
         if text.lstrip().startswith("["):
             try:
-                listed = cast("list[Any]", json.loads(text))
-            except ValueError as error:
-                raise DeclarationError(f"data set {str(path)!r} isn't JSON: {error}.\n  Fix: one row a line.") from error
+                listed = cast("list[Any]", parse(text, max_bytes=sys.maxsize))
+            except MessageInvalid as error:
+                why = "; ".join(lines_of(error.problems))
+                raise DeclarationError(f"data set {str(path)!r} isn't JSON: {why}.\n  Fix: one row a line.") from error
             return cls._of(((f"{path}, row {at}", row) for at, row in enumerate(listed, 1)), graph, str(path))
         lines = ((f"{path}, line {at}", line) for at, line in enumerate(text.split("\n"), 1) if line.strip())
         return cls._of(lines, graph, str(path))
@@ -220,9 +223,9 @@ def _example(row: Any, types: Sequence[type], number: str, *, is_text: bool) -> 
         raise row
     if isinstance(row, str):
         try:
-            row = json.loads(row)
-        except ValueError as error:
-            raise ValueError(f"it isn't JSON: {error}") from error
+            row = parse(row, max_bytes=sys.maxsize)
+        except MessageInvalid as error:
+            raise ValueError(f"it isn't JSON: {'; '.join(lines_of(error.problems))}") from error
     if type(row) in types:
         return Example(number, row)
     if not isinstance(row, Mapping) and hasattr(row, "toDict"):  # a dspy.Example

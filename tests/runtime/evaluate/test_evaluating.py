@@ -400,6 +400,23 @@ def test_rows_are_typed_by_the_graph(tmp_path: Path) -> None:
         _ = data[0].answer
 
 
+def test_a_row_that_gives_a_name_twice_is_named(tmp_path: Path) -> None:
+    """Python's own reader would take the last of both, and nobody would know."""
+    lines, listed = tmp_path / "rows.jsonl", tmp_path / "rows.json"
+    lines.write_text('{"left": 1, "right": 2}\n{"left": 1, "right": 2, "left": 3}\n' + "[" * 100_000 + "\n")
+    listed.write_text('[{"left": 1, "left": 3}]')
+
+    data = Dataset.load(lines, adding())
+
+    assert [each.input for each in data] == [Sum(1, 2)]
+    assert [str(each) for each in data.bad] == [
+        f"{lines}, line 2: it isn't JSON: left: given twice",
+        f"{lines}, line 3: it isn't JSON: it is nested too deeply",
+    ]
+    with pytest.raises(DeclarationError, match=r"isn't JSON: .*left: given twice"):
+        Dataset.load(listed, adding())
+
+
 def test_csv_and_lists_and_dspy_examples_are_rows(tmp_path: Path) -> None:
     table, listed = tmp_path / "rows.csv", tmp_path / "rows.json"
     table.write_text('left,right,expected\n1,2,3\nx,2,3\n4,5,"a, b"\n')
