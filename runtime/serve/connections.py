@@ -90,21 +90,22 @@ class Protocol(H11Protocol):
     connection that has begun so no time after which it is idle.
     """
 
-    _is_gone = False
-    """Whether the client has."""
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reading = trio.CancelScope()
+        """Around what reads. Behind a second request that waits for its turn, nothing else would ever wake it."""
 
     async def handle(self, event: Event) -> None:
         """What comes from the client, or that nothing will."""
-        self._is_gone = self._is_gone or isinstance(event, Closed)
         await super().handle(event)
+        if isinstance(event, Closed):
+            self.reading.cancel()
 
     async def _maybe_recycle(self) -> None:
-        if not self._is_gone:
+        if self.reading.cancel_called:  # what a client that has gone has asked for besides is answered to no one
+            await self._close_stream()
+        else:
             await super()._maybe_recycle()
-            return
-        await self._close_stream()
-        self.connection = type(self.connection)(cast("Any", self.connection).our_role)  # without what it has asked for besides
-        await self.can_read.set()
 
     async def _check_protocol(self, event: Any) -> None:
         """Answer it here, no matter what it asks for."""
@@ -134,14 +135,13 @@ class ServerConnection(TCPServer):
             client, server = socket.getpeername()[:2], socket.getsockname()[:2]  # the others are of version 6 alone
             async with Tasks() as tasks:
                 self._task_group = tasks
-                state = ConnectionState(self.state)
-                self.protocol = cast(
-                    "Any",
-                    Protocol(self.app, self.config, self.context, tasks, state, False, client, server, self.protocol_send),
-                )
-                await self.protocol.initiate()
+                told = (client, server, self.protocol_send)
+                protocol = Protocol(self.app, self.config, self.context, tasks, ConnectionState(self.state), False, *told)
+                self.protocol = cast("Any", protocol)
+                await protocol.initiate()
                 await cast("Any", self.idle_task).restart(tasks, self._idle_timeout)
-                await self._read_data()
+                with protocol.reading:
+                    await self._read_data()
         except OSError:  # the client has gone before it was asked who it is
             pass
         finally:

@@ -117,7 +117,8 @@ async def test_an_application_that_writes_without_waiting_lets_others_run() -> N
     assert len(set(seen)) >= 3
 
 
-async def test_an_application_hears_of_a_client_that_has_gone() -> None:
+@pytest.mark.parametrize("more", [b"", b"\r\n", REQUEST], ids=["nothing", "a line end", "a request"])
+async def test_an_application_hears_of_a_client_that_has_gone_and_its_connection_ends(more: bytes) -> None:
     left = trio.Event()
 
     async def app(_: Any, receive: Any, send: Any) -> None:
@@ -135,9 +136,9 @@ async def test_an_application_hears_of_a_client_that_has_gone() -> None:
             nursery.cancel_scope.cancel()
         left.set()
 
-    async with serving(app) as (port, _):
+    async with serving(app, grace_s=3_600) as (port, _):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(REQUEST)
+            await stream.send_all(REQUEST + more)
             await stream.receive_some()
         await left.wait()
 
