@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         say_interrupted()
-        leave_quickly()
+        if argv is None:  # else the process goes on, with its search for garbage
+            leave_quickly()
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, and wants no more
         _drop_output()
