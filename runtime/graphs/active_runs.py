@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 import trio
 
+from actors.argument_checks import is_seconds
 from actors.errors import RuntimeDraining, UsageError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
@@ -27,6 +28,8 @@ from runtime.graphs.runs.unheard import Unheard
 
 _MAX_RUN_ID: Final = 200
 """Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""
+_FARTHEST_S: Final = 100 * 366 * 86_400.0
+"""A deadline stands in the store as a date."""
 
 
 def check_run_id(wanted: object) -> None:
@@ -140,3 +143,12 @@ def check_max_steps(max_steps: object) -> None:
     """Reject what isn't a number of steps."""
     if not isinstance(max_steps, int | float) or isinstance(max_steps, bool) or not max_steps >= 1:
         raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Fix: leave it out for no limit.")
+
+
+def check_deadline(deadline_s: object) -> None:
+    """Reject what isn't a number of seconds that a calendar can count."""
+    if deadline_s is not None and not (is_seconds(deadline_s, zero=False) and deadline_s <= _FARTHEST_S):
+        raise UsageError(
+            f"deadline_s={repr_of(deadline_s)}: expected a number of seconds > 0, a hundred years at most.\n"
+            "  Fix: leave it out for no deadline."
+        )

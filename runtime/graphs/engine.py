@@ -19,7 +19,7 @@ from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.accepting import DurableRuns
-from runtime.graphs.active_runs import ActiveRuns
+from runtime.graphs.active_runs import ActiveRuns, check_deadline
 from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.everywhere import Everywhere
@@ -136,6 +136,7 @@ class Engine:
 
         Not a checkpoint where there is room: who calls this waits elsewhere, before or after.
         """
+        check_deadline(deadline_s)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._durable is None or not durable:
             _check_kept(here=here)

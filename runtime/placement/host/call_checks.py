@@ -54,17 +54,6 @@ def checked_labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None
         return None if labels is None else dict(labels_here())
 
 
-def check_deadline(deadline_s: object) -> None:
-    """Raise for what isn't a number of seconds.
-
-    Raises:
-        UsageError: it isn't.
-    """
-    if deadline_s is None or (isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and deadline_s > 0):
-        return
-    raise UsageError(f"deadline_s={repr_of(deadline_s)}: expected a number of seconds > 0.\n  Fix: leave it out for no deadline.")
-
-
 def checked_name(name: object) -> str:
     """The name of an actor.
 

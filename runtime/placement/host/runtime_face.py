@@ -14,12 +14,12 @@ from actors.lm import LM
 from actors.typevars import In, M, Out
 from runtime.core.bus import subscribed_kind
 from runtime.core.refs import not_awaited
+from runtime.graphs.active_runs import check_deadline
 from runtime.messages.modules import name_of
 from runtime.placement.call_payloads import unpacked
 from runtime.placement.graph_codes import GraphCode
 from runtime.placement.host.call_checks import (
     check_announced,
-    check_deadline,
     checked_address,
     checked_labels,
     checked_name,

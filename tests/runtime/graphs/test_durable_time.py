@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -12,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from actors import LM, AlreadyAnswered, Effect, Gather, Graph, NodeTimedOut, Run, RunCancelled, RunFailed
+from actors import LM, AlreadyAnswered, Effect, Gather, Graph, NodeTimedOut, Run, RunCancelled, RunFailed, UsageError
 from runtime import open_runtime
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import StoredStatus
@@ -56,6 +57,14 @@ async def evicted(runtime: Any) -> None:
     """Wait until the run has left memory."""
     await trio.sleep(5)
     assert not runtime.runs()
+
+
+@pytest.mark.parametrize("deadline_s", ["soon", 0, -1, True, math.nan, math.inf, 10**400, 1e300])
+async def test_a_deadline_is_a_time_that_a_calendar_can_count(deadline_s: Any, autojump_clock):
+    async with open_runtime(store=MemoryStore(), graphs=[asking()]) as runtime:
+        with pytest.raises(UsageError, match=r"^deadline_s=.*: expected a number of seconds > 0, a hundred years at most\."):
+            await runtime.start(asking(), Ask(1), deadline_s=deadline_s)
+        assert not runtime.runs()
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
