@@ -206,11 +206,20 @@ async def test_a_runtime_that_is_killed_leaves_no_host(cluster, tmp_path):
         "import sys, trio\n"
         "from runtime import open_runtime\n"
         "from runtime.placement.ray import RayHosts\n"
+        "from runtime.placement import HostStarted\n"
         "from tests.placement_ray import reviews\n"
         "async def main():\n"
+        "    started, both = [], trio.Event()\n"
+        "    def note(event):\n"
+        "        if isinstance(event, HostStarted):\n"
+        "            started.append(event)\n"
+        "            if len(started) == 2:\n"
+        "                both.set()\n"
         f"    places = {{'cpu': RayHosts(2, address={cluster.address!r}, token_path={str(cluster.token)!r}, dead_after_s=60)}}\n"
-        "    async with open_runtime(places=places) as runtime:\n"
-        "        refs = [await runtime.spawn(reviews.Witness, name=name, place='cpu') for name in 'ab']\n"
+        "    async with open_runtime(places=places, instruments=[note]) as runtime:\n"
+        "        one = await runtime.spawn(reviews.Witness, name='a', place='cpu')\n"
+        "        await both.wait()\n"
+        "        refs = [one, await runtime.spawn(reviews.Witness, name='b', place='cpu')]\n"
         "        print(*[(await ref.ask('all'))['pid'] for ref in refs], flush=True)\n"
         "        assert 'ray' not in sys.modules\n"
         "        await trio.sleep_forever()\n"
@@ -220,11 +229,12 @@ async def test_a_runtime_that_is_killed_leaves_no_host(cluster, tmp_path):
         [sys.executable, str(program)], stdout=-1, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert process.stdout is not None
-    with trio.fail_after(PATIENCE_S):
-        pids = {int(each) for each in (await process.stdout.receive_some()).split()}
-    assert len(pids) == 2
-
-    process.kill()
+    try:
+        with trio.fail_after(PATIENCE_S):
+            pids = {int(each) for each in (await process.stdout.receive_some()).split()}
+        assert len(pids) == 2
+    finally:  # else its hosts would take the room of other tests
+        process.kill()
 
     await process.wait()
     await process.stdout.aclose()
